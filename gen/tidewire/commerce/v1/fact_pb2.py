@@ -31,47 +31,50 @@ from tidewire.commerce.v1 import inventory_pb2 as tidewire_dot_commerce_dot_v1_d
 from tidewire.commerce.v1 import order_pb2 as tidewire_dot_commerce_dot_v1_dot_order__pb2
 from tidewire.commerce.v1 import refund_pb2 as tidewire_dot_commerce_dot_v1_dot_refund__pb2
 from tidewire.commerce.v1 import shop_pb2 as tidewire_dot_commerce_dot_v1_dot_shop__pb2
+from tidewire.commerce.v1 import tracked_event_pb2 as tidewire_dot_commerce_dot_v1_dot_tracked__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/commerce/v1/fact.proto\x12\x14tidewire.commerce.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(tidewire/commerce/v1/browser_event.proto\x1a\x1ftidewire/commerce/v1/cart.proto\x1a#tidewire/commerce/v1/checkout.proto\x1a&tidewire/commerce/v1/fulfillment.proto\x1a$tidewire/commerce/v1/inventory.proto\x1a tidewire/commerce/v1/order.proto\x1a!tidewire/commerce/v1/refund.proto\x1a\x1ftidewire/commerce/v1/shop.proto\"d\n\tOrderPaid\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\x12+\n\x07paid_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x0eOrderCancelled\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\"9\n\x0bOrderEdited\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\"C\n\x0f\x43heckoutStarted\x12\x30\n\x08\x63heckout\x18\x01 \x01(\x0b\x32\x1e.tidewire.commerce.v1.Checkout\"j\n\tAddedLine\x12,\n\x04line\x18\x01 \x01(\x0b\x32\x1e.tidewire.commerce.v1.LineItem\x12\x17\n\x0fquantity_before\x18\x02 \x01(\x03\x12\x16\n\x0equantity_after\x18\x03 \x01(\x03\"j\n\x0e\x43\x61rtLinesAdded\x12(\n\x04\x63\x61rt\x18\x01 \x01(\x0b\x32\x1a.tidewire.commerce.v1.Cart\x12.\n\x05lines\x18\x02 \x03(\x0b\x32\x1f.tidewire.commerce.v1.AddedLine\"w\n\x0cStockChanged\x12\x33\n\x05level\x18\x01 \x01(\x0b\x32$.tidewire.commerce.v1.InventoryLevel\x12\x1d\n\x10\x61vailable_before\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_available_before\"T\n\x0eProductChanged\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12.\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x0eProductDeleted\x12\x12\n\nproduct_id\x18\x01 \x01(\t\"Z\n\x14InventoryItemChanged\x12\x31\n\x04item\x18\x01 \x01(\x0b\x32#.tidewire.commerce.v1.InventoryItem\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"=\n\rRefundCreated\x12,\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.tidewire.commerce.v1.Refund\"L\n\x12\x46ulfillmentChanged\x12\x36\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32!.tidewire.commerce.v1.Fulfillment\"7\n\x0bShopChanged\x12(\n\x04shop\x18\x01 \x01(\x0b\x32\x1a.tidewire.commerce.v1.Shop\"O\n\x15\x42ulkOperationFinished\x12\x36\n\toperation\x18\x01 \x01(\x0b\x32#.tidewire.commerce.v1.BulkOperation\"H\n\x12RedactionRequested\x12\x32\n\tredaction\x18\x01 \x01(\x0b\x32\x1f.tidewire.commerce.v1.Redaction\"E\n\x10\x42rowserEventSeen\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".tidewire.commerce.v1.BrowserEvent\"\xf9\x07\n\x04\x46\x61\x63t\x12\x35\n\norder_paid\x18\x01 \x01(\x0b\x32\x1f.tidewire.commerce.v1.OrderPaidH\x00\x12?\n\x0forder_cancelled\x18\x02 \x01(\x0b\x32$.tidewire.commerce.v1.OrderCancelledH\x00\x12\x41\n\x10\x63heckout_started\x18\x03 \x01(\x0b\x32%.tidewire.commerce.v1.CheckoutStartedH\x00\x12@\n\x10\x63\x61rt_lines_added\x18\x04 \x01(\x0b\x32$.tidewire.commerce.v1.CartLinesAddedH\x00\x12;\n\rstock_changed\x18\x05 \x01(\x0b\x32\".tidewire.commerce.v1.StockChangedH\x00\x12?\n\x0fproduct_changed\x18\x06 \x01(\x0b\x32$.tidewire.commerce.v1.ProductChangedH\x00\x12?\n\x0fproduct_deleted\x18\x07 \x01(\x0b\x32$.tidewire.commerce.v1.ProductDeletedH\x00\x12L\n\x16inventory_item_changed\x18\x08 \x01(\x0b\x32*.tidewire.commerce.v1.InventoryItemChangedH\x00\x12=\n\x0erefund_created\x18\t \x01(\x0b\x32#.tidewire.commerce.v1.RefundCreatedH\x00\x12G\n\x13\x66ulfillment_changed\x18\n \x01(\x0b\x32(.tidewire.commerce.v1.FulfillmentChangedH\x00\x12\x39\n\x0cshop_changed\x18\x0b \x01(\x0b\x32!.tidewire.commerce.v1.ShopChangedH\x00\x12N\n\x17\x62ulk_operation_finished\x18\x0c \x01(\x0b\x32+.tidewire.commerce.v1.BulkOperationFinishedH\x00\x12G\n\x13redaction_requested\x18\r \x01(\x0b\x32(.tidewire.commerce.v1.RedactionRequestedH\x00\x12\x44\n\x12\x62rowser_event_seen\x18\x0e \x01(\x0b\x32&.tidewire.commerce.v1.BrowserEventSeenH\x00\x12\x39\n\x0corder_edited\x18\x0f \x01(\x0b\x32!.tidewire.commerce.v1.OrderEditedH\x00\x42\n\n\x08happenedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/commerce/v1/fact.proto\x12\x14tidewire.commerce.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(tidewire/commerce/v1/browser_event.proto\x1a\x1ftidewire/commerce/v1/cart.proto\x1a#tidewire/commerce/v1/checkout.proto\x1a&tidewire/commerce/v1/fulfillment.proto\x1a$tidewire/commerce/v1/inventory.proto\x1a tidewire/commerce/v1/order.proto\x1a!tidewire/commerce/v1/refund.proto\x1a\x1ftidewire/commerce/v1/shop.proto\x1a(tidewire/commerce/v1/tracked_event.proto\"d\n\tOrderPaid\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\x12+\n\x07paid_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x0eOrderCancelled\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\"9\n\x0bOrderEdited\x12*\n\x05order\x18\x01 \x01(\x0b\x32\x1b.tidewire.commerce.v1.Order\"C\n\x0f\x43heckoutStarted\x12\x30\n\x08\x63heckout\x18\x01 \x01(\x0b\x32\x1e.tidewire.commerce.v1.Checkout\"j\n\tAddedLine\x12,\n\x04line\x18\x01 \x01(\x0b\x32\x1e.tidewire.commerce.v1.LineItem\x12\x17\n\x0fquantity_before\x18\x02 \x01(\x03\x12\x16\n\x0equantity_after\x18\x03 \x01(\x03\"j\n\x0e\x43\x61rtLinesAdded\x12(\n\x04\x63\x61rt\x18\x01 \x01(\x0b\x32\x1a.tidewire.commerce.v1.Cart\x12.\n\x05lines\x18\x02 \x03(\x0b\x32\x1f.tidewire.commerce.v1.AddedLine\"w\n\x0cStockChanged\x12\x33\n\x05level\x18\x01 \x01(\x0b\x32$.tidewire.commerce.v1.InventoryLevel\x12\x1d\n\x10\x61vailable_before\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_available_before\"T\n\x0eProductChanged\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12.\n\nupdated_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x0eProductDeleted\x12\x12\n\nproduct_id\x18\x01 \x01(\t\"Z\n\x14InventoryItemChanged\x12\x31\n\x04item\x18\x01 \x01(\x0b\x32#.tidewire.commerce.v1.InventoryItem\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x08\"=\n\rRefundCreated\x12,\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.tidewire.commerce.v1.Refund\"L\n\x12\x46ulfillmentChanged\x12\x36\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32!.tidewire.commerce.v1.Fulfillment\"7\n\x0bShopChanged\x12(\n\x04shop\x18\x01 \x01(\x0b\x32\x1a.tidewire.commerce.v1.Shop\"O\n\x15\x42ulkOperationFinished\x12\x36\n\toperation\x18\x01 \x01(\x0b\x32#.tidewire.commerce.v1.BulkOperation\"H\n\x12RedactionRequested\x12\x32\n\tredaction\x18\x01 \x01(\x0b\x32\x1f.tidewire.commerce.v1.Redaction\"E\n\x10\x42rowserEventSeen\x12\x31\n\x05\x65vent\x18\x01 \x01(\x0b\x32\".tidewire.commerce.v1.BrowserEvent\"W\n\rEventsTracked\x12\x32\n\x06\x65vents\x18\x01 \x03(\x0b\x32\".tidewire.commerce.v1.TrackedEvent\x12\x12\n\npixel_code\x18\x02 \x01(\t\"\xb8\x08\n\x04\x46\x61\x63t\x12\x35\n\norder_paid\x18\x01 \x01(\x0b\x32\x1f.tidewire.commerce.v1.OrderPaidH\x00\x12?\n\x0forder_cancelled\x18\x02 \x01(\x0b\x32$.tidewire.commerce.v1.OrderCancelledH\x00\x12\x41\n\x10\x63heckout_started\x18\x03 \x01(\x0b\x32%.tidewire.commerce.v1.CheckoutStartedH\x00\x12@\n\x10\x63\x61rt_lines_added\x18\x04 \x01(\x0b\x32$.tidewire.commerce.v1.CartLinesAddedH\x00\x12;\n\rstock_changed\x18\x05 \x01(\x0b\x32\".tidewire.commerce.v1.StockChangedH\x00\x12?\n\x0fproduct_changed\x18\x06 \x01(\x0b\x32$.tidewire.commerce.v1.ProductChangedH\x00\x12?\n\x0fproduct_deleted\x18\x07 \x01(\x0b\x32$.tidewire.commerce.v1.ProductDeletedH\x00\x12L\n\x16inventory_item_changed\x18\x08 \x01(\x0b\x32*.tidewire.commerce.v1.InventoryItemChangedH\x00\x12=\n\x0erefund_created\x18\t \x01(\x0b\x32#.tidewire.commerce.v1.RefundCreatedH\x00\x12G\n\x13\x66ulfillment_changed\x18\n \x01(\x0b\x32(.tidewire.commerce.v1.FulfillmentChangedH\x00\x12\x39\n\x0cshop_changed\x18\x0b \x01(\x0b\x32!.tidewire.commerce.v1.ShopChangedH\x00\x12N\n\x17\x62ulk_operation_finished\x18\x0c \x01(\x0b\x32+.tidewire.commerce.v1.BulkOperationFinishedH\x00\x12G\n\x13redaction_requested\x18\r \x01(\x0b\x32(.tidewire.commerce.v1.RedactionRequestedH\x00\x12\x44\n\x12\x62rowser_event_seen\x18\x0e \x01(\x0b\x32&.tidewire.commerce.v1.BrowserEventSeenH\x00\x12\x39\n\x0corder_edited\x18\x0f \x01(\x0b\x32!.tidewire.commerce.v1.OrderEditedH\x00\x12=\n\x0e\x65vents_tracked\x18\x10 \x01(\x0b\x32#.tidewire.commerce.v1.EventsTrackedH\x00\x42\n\n\x08happenedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidewire.commerce.v1.fact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERPAID']._serialized_start=382
-  _globals['_ORDERPAID']._serialized_end=482
-  _globals['_ORDERCANCELLED']._serialized_start=484
-  _globals['_ORDERCANCELLED']._serialized_end=544
-  _globals['_ORDEREDITED']._serialized_start=546
-  _globals['_ORDEREDITED']._serialized_end=603
-  _globals['_CHECKOUTSTARTED']._serialized_start=605
-  _globals['_CHECKOUTSTARTED']._serialized_end=672
-  _globals['_ADDEDLINE']._serialized_start=674
-  _globals['_ADDEDLINE']._serialized_end=780
-  _globals['_CARTLINESADDED']._serialized_start=782
-  _globals['_CARTLINESADDED']._serialized_end=888
-  _globals['_STOCKCHANGED']._serialized_start=890
-  _globals['_STOCKCHANGED']._serialized_end=1009
-  _globals['_PRODUCTCHANGED']._serialized_start=1011
-  _globals['_PRODUCTCHANGED']._serialized_end=1095
-  _globals['_PRODUCTDELETED']._serialized_start=1097
-  _globals['_PRODUCTDELETED']._serialized_end=1133
-  _globals['_INVENTORYITEMCHANGED']._serialized_start=1135
-  _globals['_INVENTORYITEMCHANGED']._serialized_end=1225
-  _globals['_REFUNDCREATED']._serialized_start=1227
-  _globals['_REFUNDCREATED']._serialized_end=1288
-  _globals['_FULFILLMENTCHANGED']._serialized_start=1290
-  _globals['_FULFILLMENTCHANGED']._serialized_end=1366
-  _globals['_SHOPCHANGED']._serialized_start=1368
-  _globals['_SHOPCHANGED']._serialized_end=1423
-  _globals['_BULKOPERATIONFINISHED']._serialized_start=1425
-  _globals['_BULKOPERATIONFINISHED']._serialized_end=1504
-  _globals['_REDACTIONREQUESTED']._serialized_start=1506
-  _globals['_REDACTIONREQUESTED']._serialized_end=1578
-  _globals['_BROWSEREVENTSEEN']._serialized_start=1580
-  _globals['_BROWSEREVENTSEEN']._serialized_end=1649
-  _globals['_FACT']._serialized_start=1652
-  _globals['_FACT']._serialized_end=2669
+  _globals['_ORDERPAID']._serialized_start=424
+  _globals['_ORDERPAID']._serialized_end=524
+  _globals['_ORDERCANCELLED']._serialized_start=526
+  _globals['_ORDERCANCELLED']._serialized_end=586
+  _globals['_ORDEREDITED']._serialized_start=588
+  _globals['_ORDEREDITED']._serialized_end=645
+  _globals['_CHECKOUTSTARTED']._serialized_start=647
+  _globals['_CHECKOUTSTARTED']._serialized_end=714
+  _globals['_ADDEDLINE']._serialized_start=716
+  _globals['_ADDEDLINE']._serialized_end=822
+  _globals['_CARTLINESADDED']._serialized_start=824
+  _globals['_CARTLINESADDED']._serialized_end=930
+  _globals['_STOCKCHANGED']._serialized_start=932
+  _globals['_STOCKCHANGED']._serialized_end=1051
+  _globals['_PRODUCTCHANGED']._serialized_start=1053
+  _globals['_PRODUCTCHANGED']._serialized_end=1137
+  _globals['_PRODUCTDELETED']._serialized_start=1139
+  _globals['_PRODUCTDELETED']._serialized_end=1175
+  _globals['_INVENTORYITEMCHANGED']._serialized_start=1177
+  _globals['_INVENTORYITEMCHANGED']._serialized_end=1267
+  _globals['_REFUNDCREATED']._serialized_start=1269
+  _globals['_REFUNDCREATED']._serialized_end=1330
+  _globals['_FULFILLMENTCHANGED']._serialized_start=1332
+  _globals['_FULFILLMENTCHANGED']._serialized_end=1408
+  _globals['_SHOPCHANGED']._serialized_start=1410
+  _globals['_SHOPCHANGED']._serialized_end=1465
+  _globals['_BULKOPERATIONFINISHED']._serialized_start=1467
+  _globals['_BULKOPERATIONFINISHED']._serialized_end=1546
+  _globals['_REDACTIONREQUESTED']._serialized_start=1548
+  _globals['_REDACTIONREQUESTED']._serialized_end=1620
+  _globals['_BROWSEREVENTSEEN']._serialized_start=1622
+  _globals['_BROWSEREVENTSEEN']._serialized_end=1691
+  _globals['_EVENTSTRACKED']._serialized_start=1693
+  _globals['_EVENTSTRACKED']._serialized_end=1780
+  _globals['_FACT']._serialized_start=1783
+  _globals['_FACT']._serialized_end=2863
 # @@protoc_insertion_point(module_scope)

@@ -16,6 +16,7 @@ from tidewire.commerce.v1 import inventory_pb2 as _inventory_pb2
 from tidewire.commerce.v1 import order_pb2 as _order_pb2
 from tidewire.commerce.v1 import refund_pb2 as _refund_pb2
 from tidewire.commerce.v1 import shop_pb2 as _shop_pb2
+from tidewire.commerce.v1 import tracked_event_pb2 as _tracked_event_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -444,6 +445,34 @@ class BrowserEventSeen(_message.Message):
 Global___BrowserEventSeen: _TypeAlias = BrowserEventSeen  # noqa: Y015
 
 @_typing.final
+class EventsTracked(_message.Message):
+    """Another service handed in events for TikTok."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    PIXEL_CODE_FIELD_NUMBER: _builtins.int
+    pixel_code: _builtins.str
+    """One pixel of the shop; empty for all."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_tracked_event_pb2.TrackedEvent]:
+        """The events."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_tracked_event_pb2.TrackedEvent] | None = ...,
+        pixel_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "pixel_code", b"pixel_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventsTracked: _TypeAlias = EventsTracked  # noqa: Y015
+
+@_typing.final
 class Fact(_message.Message):
     """Everything that can have happened, with all that a sink needs."""
 
@@ -464,6 +493,7 @@ class Fact(_message.Message):
     REDACTION_REQUESTED_FIELD_NUMBER: _builtins.int
     BROWSER_EVENT_SEEN_FIELD_NUMBER: _builtins.int
     ORDER_EDITED_FIELD_NUMBER: _builtins.int
+    EVENTS_TRACKED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def order_paid(self) -> Global___OrderPaid:
         """An order became paid."""
@@ -524,6 +554,10 @@ class Fact(_message.Message):
     def order_edited(self) -> Global___OrderEdited:
         """A paid order was edited."""
 
+    @_builtins.property
+    def events_tracked(self) -> Global___EventsTracked:
+        """Another service handed in events."""
+
     def __init__(
         self,
         *,
@@ -542,12 +576,13 @@ class Fact(_message.Message):
         redaction_requested: Global___RedactionRequested | None = ...,
         browser_event_seen: Global___BrowserEventSeen | None = ...,
         order_edited: Global___OrderEdited | None = ...,
+        events_tracked: Global___EventsTracked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["browser_event_seen", b"browser_event_seen", "bulk_operation_finished", b"bulk_operation_finished", "cart_lines_added", b"cart_lines_added", "checkout_started", b"checkout_started", "fulfillment_changed", b"fulfillment_changed", "happened", b"happened", "inventory_item_changed", b"inventory_item_changed", "order_cancelled", b"order_cancelled", "order_edited", b"order_edited", "order_paid", b"order_paid", "product_changed", b"product_changed", "product_deleted", b"product_deleted", "redaction_requested", b"redaction_requested", "refund_created", b"refund_created", "shop_changed", b"shop_changed", "stock_changed", b"stock_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["browser_event_seen", b"browser_event_seen", "bulk_operation_finished", b"bulk_operation_finished", "cart_lines_added", b"cart_lines_added", "checkout_started", b"checkout_started", "events_tracked", b"events_tracked", "fulfillment_changed", b"fulfillment_changed", "happened", b"happened", "inventory_item_changed", b"inventory_item_changed", "order_cancelled", b"order_cancelled", "order_edited", b"order_edited", "order_paid", b"order_paid", "product_changed", b"product_changed", "product_deleted", b"product_deleted", "redaction_requested", b"redaction_requested", "refund_created", b"refund_created", "shop_changed", b"shop_changed", "stock_changed", b"stock_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser_event_seen", b"browser_event_seen", "bulk_operation_finished", b"bulk_operation_finished", "cart_lines_added", b"cart_lines_added", "checkout_started", b"checkout_started", "fulfillment_changed", b"fulfillment_changed", "happened", b"happened", "inventory_item_changed", b"inventory_item_changed", "order_cancelled", b"order_cancelled", "order_edited", b"order_edited", "order_paid", b"order_paid", "product_changed", b"product_changed", "product_deleted", b"product_deleted", "redaction_requested", b"redaction_requested", "refund_created", b"refund_created", "shop_changed", b"shop_changed", "stock_changed", b"stock_changed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["browser_event_seen", b"browser_event_seen", "bulk_operation_finished", b"bulk_operation_finished", "cart_lines_added", b"cart_lines_added", "checkout_started", b"checkout_started", "events_tracked", b"events_tracked", "fulfillment_changed", b"fulfillment_changed", "happened", b"happened", "inventory_item_changed", b"inventory_item_changed", "order_cancelled", b"order_cancelled", "order_edited", b"order_edited", "order_paid", b"order_paid", "product_changed", b"product_changed", "product_deleted", b"product_deleted", "redaction_requested", b"redaction_requested", "refund_created", b"refund_created", "shop_changed", b"shop_changed", "stock_changed", b"stock_changed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_happened: _TypeAlias = _typing.Literal["order_paid", "order_cancelled", "checkout_started", "cart_lines_added", "stock_changed", "product_changed", "product_deleted", "inventory_item_changed", "refund_created", "fulfillment_changed", "shop_changed", "bulk_operation_finished", "redaction_requested", "browser_event_seen", "order_edited"]  # noqa: Y015
+    _WhichOneofReturnType_happened: _TypeAlias = _typing.Literal["order_paid", "order_cancelled", "checkout_started", "cart_lines_added", "stock_changed", "product_changed", "product_deleted", "inventory_item_changed", "refund_created", "fulfillment_changed", "shop_changed", "bulk_operation_finished", "redaction_requested", "browser_event_seen", "order_edited", "events_tracked"]  # noqa: Y015
     _WhichOneofArgType_happened: _TypeAlias = _typing.Literal["happened", b"happened"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_happened) -> _WhichOneofReturnType_happened | None: ...
 

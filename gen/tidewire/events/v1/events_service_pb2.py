@@ -23,44 +23,17 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from tidewire.commerce.v1 import order_pb2 as tidewire_dot_commerce_dot_v1_dot_order__pb2
-from tidewire.common.v1 import money_pb2 as tidewire_dot_common_dot_v1_dot_money__pb2
-from tidewire.common.v1 import pii_pb2 as tidewire_dot_common_dot_v1_dot_pii__pb2
+from tidewire.commerce.v1 import tracked_event_pb2 as tidewire_dot_commerce_dot_v1_dot_tracked__event__pb2
 from tidewire.delivery.v1 import outcome_pb2 as tidewire_dot_delivery_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidewire/events/v1/events_service.proto\x12\x12tidewire.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tidewire/commerce/v1/order.proto\x1a\x1etidewire/common/v1/money.proto\x1a\x1ctidewire/common/v1/pii.proto\x1a\"tidewire/delivery/v1/outcome.proto\"\xb5\x01\n\x06Person\x12\x14\n\x06\x65mails\x18\x01 \x03(\tB\x04\x88\x80\x19\x01\x12\x14\n\x06phones\x18\x02 \x03(\tB\x04\x88\x80\x19\x02\x12\x1a\n\x0c\x65xternal_ids\x18\x03 \x03(\tB\x04\x88\x80\x19\x06\x12\x14\n\x06ttclid\x18\x04 \x01(\tB\x04\x88\x80\x19\x06\x12\x11\n\x03ttp\x18\x05 \x01(\tB\x04\x88\x80\x19\x06\x12\x10\n\x02ip\x18\x06 \x01(\tB\x04\x88\x80\x19\x05\x12\x18\n\nuser_agent\x18\x07 \x01(\tB\x04\x88\x80\x19\x06\x12\x0e\n\x06locale\x18\x08 \x01(\t\"\xd9\x02\n\x0cTrackedEvent\x12\x18\n\x05\x65vent\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x1c\n\x08\x65vent_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x37\n\x0boccurred_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01\x12*\n\x06person\x18\x04 \x01(\x0b\x32\x1a.tidewire.events.v1.Person\x12)\n\x08page_url\x18\x05 \x01(\tB\x17\xbaH\x10r\x0e\x32\x0c^https?://.+\x88\x80\x19\x06\x12\x16\n\x08referrer\x18\x06 \x01(\tB\x04\x88\x80\x19\x06\x12-\n\x05lines\x18\x07 \x03(\x0b\x32\x1e.tidewire.commerce.v1.LineItem\x12(\n\x05value\x18\x08 \x01(\x0b\x32\x19.tidewire.common.v1.Money\x12\x10\n\x08order_id\x18\t \x01(\t\"\x9e\x01\n\x12TrackEventsRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04shop\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\npixel_code\x18\x03 \x01(\t\x12=\n\x06\x65vents\x18\x04 \x03(\x0b\x32 .tidewire.events.v1.TrackedEventB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"%\n\x13TrackEventsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\"C\n\x0fGetEventRequest\x12\x15\n\x04shop\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"C\n\x10GetEventResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.tidewire.delivery.v1.Outcome\">\n\x11TailEventsRequest\x12\x0c\n\x04shop\x18\x01 \x01(\t\x12\x1b\n\x07since_s\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90\x1c(\x00\"D\n\x12TailEventsResponse\x12.\n\x07outcome\x18\x01 \x01(\x0b\x32\x1d.tidewire.delivery.v1.Outcome2\xa5\x02\n\rEventsService\x12^\n\x0bTrackEvents\x12&.tidewire.events.v1.TrackEventsRequest\x1a\'.tidewire.events.v1.TrackEventsResponse\x12U\n\x08GetEvent\x12#.tidewire.events.v1.GetEventRequest\x1a$.tidewire.events.v1.GetEventResponse\x12]\n\nTailEvents\x12%.tidewire.events.v1.TailEventsRequest\x1a&.tidewire.events.v1.TailEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidewire/events/v1/events_service.proto\x12\x12tidewire.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(tidewire/commerce/v1/tracked_event.proto\x1a\"tidewire/delivery/v1/outcome.proto\"\xa0\x01\n\x12TrackEventsRequest\x12\x1e\n\nrequest_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04shop\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\npixel_code\x18\x03 \x01(\t\x12?\n\x06\x65vents\x18\x04 \x03(\x0b\x32\".tidewire.commerce.v1.TrackedEventB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"%\n\x13TrackEventsResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x05\"C\n\x0fGetEventRequest\x12\x15\n\x04shop\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x19\n\x08\x65vent_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"C\n\x10GetEventResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.tidewire.delivery.v1.Outcome\">\n\x11TailEventsRequest\x12\x0c\n\x04shop\x18\x01 \x01(\t\x12\x1b\n\x07since_s\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90\x1c(\x00\"D\n\x12TailEventsResponse\x12.\n\x07outcome\x18\x01 \x01(\x0b\x32\x1d.tidewire.delivery.v1.Outcome2\xa5\x02\n\rEventsService\x12^\n\x0bTrackEvents\x12&.tidewire.events.v1.TrackEventsRequest\x1a\'.tidewire.events.v1.TrackEventsResponse\x12U\n\x08GetEvent\x12#.tidewire.events.v1.GetEventRequest\x1a$.tidewire.events.v1.GetEventResponse\x12]\n\nTailEvents\x12%.tidewire.events.v1.TailEventsRequest\x1a&.tidewire.events.v1.TailEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidewire.events.v1.events_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PERSON'].fields_by_name['emails']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['emails']._serialized_options = b'\210\200\031\001'
-  _globals['_PERSON'].fields_by_name['phones']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['phones']._serialized_options = b'\210\200\031\002'
-  _globals['_PERSON'].fields_by_name['external_ids']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['external_ids']._serialized_options = b'\210\200\031\006'
-  _globals['_PERSON'].fields_by_name['ttclid']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['ttclid']._serialized_options = b'\210\200\031\006'
-  _globals['_PERSON'].fields_by_name['ttp']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['ttp']._serialized_options = b'\210\200\031\006'
-  _globals['_PERSON'].fields_by_name['ip']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['ip']._serialized_options = b'\210\200\031\005'
-  _globals['_PERSON'].fields_by_name['user_agent']._loaded_options = None
-  _globals['_PERSON'].fields_by_name['user_agent']._serialized_options = b'\210\200\031\006'
-  _globals['_TRACKEDEVENT'].fields_by_name['event']._loaded_options = None
-  _globals['_TRACKEDEVENT'].fields_by_name['event']._serialized_options = b'\272H\006r\004\020\001\030d'
-  _globals['_TRACKEDEVENT'].fields_by_name['event_id']._loaded_options = None
-  _globals['_TRACKEDEVENT'].fields_by_name['event_id']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
-  _globals['_TRACKEDEVENT'].fields_by_name['occurred_at']._loaded_options = None
-  _globals['_TRACKEDEVENT'].fields_by_name['occurred_at']._serialized_options = b'\272H\003\310\001\001'
-  _globals['_TRACKEDEVENT'].fields_by_name['page_url']._loaded_options = None
-  _globals['_TRACKEDEVENT'].fields_by_name['page_url']._serialized_options = b'\272H\020r\0162\014^https?://.+\210\200\031\006'
-  _globals['_TRACKEDEVENT'].fields_by_name['referrer']._loaded_options = None
-  _globals['_TRACKEDEVENT'].fields_by_name['referrer']._serialized_options = b'\210\200\031\006'
   _globals['_TRACKEVENTSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_TRACKEVENTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
   _globals['_TRACKEVENTSREQUEST'].fields_by_name['shop']._loaded_options = None
@@ -73,22 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEVENTREQUEST'].fields_by_name['event_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_TAILEVENTSREQUEST'].fields_by_name['since_s']._loaded_options = None
   _globals['_TAILEVENTSREQUEST'].fields_by_name['since_s']._serialized_options = b'\272H\007\032\005\030\220\034(\000'
-  _globals['_PERSON']._serialized_start=258
-  _globals['_PERSON']._serialized_end=439
-  _globals['_TRACKEDEVENT']._serialized_start=442
-  _globals['_TRACKEDEVENT']._serialized_end=787
-  _globals['_TRACKEVENTSREQUEST']._serialized_start=790
-  _globals['_TRACKEVENTSREQUEST']._serialized_end=948
-  _globals['_TRACKEVENTSRESPONSE']._serialized_start=950
-  _globals['_TRACKEVENTSRESPONSE']._serialized_end=987
-  _globals['_GETEVENTREQUEST']._serialized_start=989
-  _globals['_GETEVENTREQUEST']._serialized_end=1056
-  _globals['_GETEVENTRESPONSE']._serialized_start=1058
-  _globals['_GETEVENTRESPONSE']._serialized_end=1125
-  _globals['_TAILEVENTSREQUEST']._serialized_start=1127
-  _globals['_TAILEVENTSREQUEST']._serialized_end=1189
-  _globals['_TAILEVENTSRESPONSE']._serialized_start=1191
-  _globals['_TAILEVENTSRESPONSE']._serialized_end=1259
-  _globals['_EVENTSSERVICE']._serialized_start=1262
-  _globals['_EVENTSSERVICE']._serialized_end=1555
+  _globals['_TRACKEVENTSREQUEST']._serialized_start=171
+  _globals['_TRACKEVENTSREQUEST']._serialized_end=331
+  _globals['_TRACKEVENTSRESPONSE']._serialized_start=333
+  _globals['_TRACKEVENTSRESPONSE']._serialized_end=370
+  _globals['_GETEVENTREQUEST']._serialized_start=372
+  _globals['_GETEVENTREQUEST']._serialized_end=439
+  _globals['_GETEVENTRESPONSE']._serialized_start=441
+  _globals['_GETEVENTRESPONSE']._serialized_end=508
+  _globals['_TAILEVENTSREQUEST']._serialized_start=510
+  _globals['_TAILEVENTSREQUEST']._serialized_end=572
+  _globals['_TAILEVENTSRESPONSE']._serialized_start=574
+  _globals['_TAILEVENTSRESPONSE']._serialized_end=642
+  _globals['_EVENTSSERVICE']._serialized_start=645
+  _globals['_EVENTSSERVICE']._serialized_end=938
 # @@protoc_insertion_point(module_scope)

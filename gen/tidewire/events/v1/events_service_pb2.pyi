@@ -6,10 +6,8 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from tidewire.commerce.v1 import order_pb2 as _order_pb2
-from tidewire.common.v1 import money_pb2 as _money_pb2
+from tidewire.commerce.v1 import tracked_event_pb2 as _tracked_event_pb2
 from tidewire.delivery.v1 import outcome_pb2 as _outcome_pb2
 import builtins as _builtins
 import sys
@@ -21,124 +19,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-@_typing.final
-class Person(_message.Message):
-    """Who did it, as far as the caller knows. Values may be in clear or already hashed (SHA-256, hex)."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EMAILS_FIELD_NUMBER: _builtins.int
-    PHONES_FIELD_NUMBER: _builtins.int
-    EXTERNAL_IDS_FIELD_NUMBER: _builtins.int
-    TTCLID_FIELD_NUMBER: _builtins.int
-    TTP_FIELD_NUMBER: _builtins.int
-    IP_FIELD_NUMBER: _builtins.int
-    USER_AGENT_FIELD_NUMBER: _builtins.int
-    LOCALE_FIELD_NUMBER: _builtins.int
-    ttclid: _builtins.str
-    """TikTok click id."""
-    ttp: _builtins.str
-    """TikTok's first-party cookie."""
-    ip: _builtins.str
-    """IP address."""
-    user_agent: _builtins.str
-    """User agent."""
-    locale: _builtins.str
-    """BCP 47 language."""
-    @_builtins.property
-    def emails(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """E-mail addresses."""
-
-    @_builtins.property
-    def phones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Telephone numbers; national ones are read in the shop's country."""
-
-    @_builtins.property
-    def external_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The caller's own ids of the person."""
-
-    def __init__(
-        self,
-        *,
-        emails: _abc.Iterable[_builtins.str] | None = ...,
-        phones: _abc.Iterable[_builtins.str] | None = ...,
-        external_ids: _abc.Iterable[_builtins.str] | None = ...,
-        ttclid: _builtins.str = ...,
-        ttp: _builtins.str = ...,
-        ip: _builtins.str = ...,
-        user_agent: _builtins.str = ...,
-        locale: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["emails", b"emails", "external_ids", b"external_ids", "ip", b"ip", "locale", b"locale", "phones", b"phones", "ttclid", b"ttclid", "ttp", b"ttp", "user_agent", b"user_agent"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Person: _TypeAlias = Person  # noqa: Y015
-
-@_typing.final
-class TrackedEvent(_message.Message):
-    """An event that another service wants TikTok to know."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    EVENT_ID_FIELD_NUMBER: _builtins.int
-    OCCURRED_AT_FIELD_NUMBER: _builtins.int
-    PERSON_FIELD_NUMBER: _builtins.int
-    PAGE_URL_FIELD_NUMBER: _builtins.int
-    REFERRER_FIELD_NUMBER: _builtins.int
-    LINES_FIELD_NUMBER: _builtins.int
-    VALUE_FIELD_NUMBER: _builtins.int
-    ORDER_ID_FIELD_NUMBER: _builtins.int
-    event: _builtins.str
-    """Name of a web event, such as `Purchase`, `AddToCart` or a custom one."""
-    event_id: _builtins.str
-    """Dedupes with the browser pixel; must be the same on both legs."""
-    page_url: _builtins.str
-    """Page where it happened, absolute."""
-    referrer: _builtins.str
-    """Page that referred to it."""
-    order_id: _builtins.str
-    """Order it belongs to, where there is one."""
-    @_builtins.property
-    def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When it happened."""
-
-    @_builtins.property
-    def person(self) -> Global___Person:
-        """Who did it."""
-
-    @_builtins.property
-    def lines(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.LineItem]:
-        """Lines that it was about."""
-
-    @_builtins.property
-    def value(self) -> _money_pb2.Money:
-        """Its value."""
-
-    def __init__(
-        self,
-        *,
-        event: _builtins.str = ...,
-        event_id: _builtins.str = ...,
-        occurred_at: _timestamp_pb2.Timestamp | None = ...,
-        person: Global___Person | None = ...,
-        page_url: _builtins.str = ...,
-        referrer: _builtins.str = ...,
-        lines: _abc.Iterable[_order_pb2.LineItem] | None = ...,
-        value: _money_pb2.Money | None = ...,
-        order_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at", "person", b"person", "value", b"value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "event_id", b"event_id", "lines", b"lines", "occurred_at", b"occurred_at", "order_id", b"order_id", "page_url", b"page_url", "person", b"person", "referrer", b"referrer", "value", b"value"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrackedEvent: _TypeAlias = TrackedEvent  # noqa: Y015
 
 @_typing.final
 class TrackEventsRequest(_message.Message):
@@ -157,7 +37,7 @@ class TrackEventsRequest(_message.Message):
     pixel_code: _builtins.str
     """One pixel of the shop; empty for all."""
     @_builtins.property
-    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackedEvent]:
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_tracked_event_pb2.TrackedEvent]:
         """The events, at most 1,000."""
 
     def __init__(
@@ -166,7 +46,7 @@ class TrackEventsRequest(_message.Message):
         request_id: _builtins.str = ...,
         shop: _builtins.str = ...,
         pixel_code: _builtins.str = ...,
-        events: _abc.Iterable[Global___TrackedEvent] | None = ...,
+        events: _abc.Iterable[_tracked_event_pb2.TrackedEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

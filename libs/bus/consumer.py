@@ -1,0 +1,235 @@
+"""The one way in which a service takes work from the bus: keyed, bounded, outcome before ack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from libs.bus.pull import ConsumerSettings, Puller, ensure_consumer
+from libs.bus.verdict import DeadLetter, Done, Later, Park, verdict_of
+from libs.clock import Clock
+from libs.errors import Kind, ServiceError
+from libs.ids import Random, system_random
+from libs.retry import RetryPolicy
+
+_log = structlog.stdlib.get_logger()
+
+_PARK_S: Final = 15.0
+"""Until parked units have a stream of their own, they come back after this, costing no attempt."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """One message in hand, with what is known of its earlier tries."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    attempts: int
+    """Counted tries before this one."""
+    redelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A unit that goes to the dead letters, and why."""
+
+    unit: Unit
+    reason: str
+    error: ServiceError
+
+
+class Handler(Protocol):
+    """What a service does with units of one key, in order."""
+
+    async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
+        """One result a unit: None where it ended and its outcome is recorded.
+
+        Raising counts as that error for each of them.
+        """
+
+    async def bury(self, given_up: GivenUp) -> None:
+        """Stores the dead letter and its outcome; returns when both are durable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSpec:
+    """A consumer and how it is handled."""
+
+    settings: ConsumerSettings
+    handler: Handler
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    batch_max: int = 1000
+    key: Callable[[str], str]
+    """Units of one key are handled in order, those of different keys at the same time."""
+
+
+class Consumer:
+    """Runs one `ConsumerSpec` until it is stopped; finishes what is in hand."""
+
+    def __init__(
+        self, nats: Client, spec: ConsumerSpec, clock: Clock, *, random: Random = system_random
+    ) -> None:
+        self._nats = nats
+        self._spec = spec
+        self._clock = clock
+        self._random = random
+        self._attempts: dict[int, int] = {}
+        self._in_hand: dict[int, Msg] = {}
+        self._waiting: dict[str, deque[Msg]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    @property
+    def in_hand(self) -> int:
+        """Messages taken from the server and not yet settled."""
+        return len(self._in_hand)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Works until `stop`."""
+        await _until_it_works(
+            lambda: ensure_consumer(self._nats, self._spec.settings), self._stopping
+        )
+        beats = asyncio.create_task(self._beat(), name="beat")
+        try:
+            async with Puller(self._nats, self._spec.settings, capacity=self._capacity()) as puller:
+                ready()
+                await self._take_until_stopped(puller)
+            if self._workers:
+                await asyncio.wait(self._workers)
+        finally:
+            beats.cancel()
+            for worker in self._workers:
+                worker.cancel()
+
+    def stop(self) -> None:
+        """Takes nothing new; `run` returns when what is in hand is done."""
+        self._stopping.set()
+
+    def _capacity(self) -> int:
+        return max(1, min(self._spec.settings.max_ack_pending, 2 * self._spec.batch_max))
+
+    async def _take_until_stopped(self, puller: Puller) -> None:
+        stopped = asyncio.create_task(self._stopping.wait(), name="stopped")
+        try:
+            while not self._stopping.is_set():
+                taking = asyncio.create_task(puller.take(), name="take")
+                await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not taking.done():
+                    taking.cancel()
+                    return
+                self._accept(taking.result())
+                while (message := puller.take_now()) is not None:
+                    self._accept(message)
+        finally:
+            stopped.cancel()
+
+    def _accept(self, message: Msg) -> None:
+        sequence = message.metadata.sequence.stream
+        if sequence in self._in_hand:
+            # Redelivered while it is being worked on: the newer delivery is the one to settle.
+            self._in_hand[sequence] = message
+            return
+        self._in_hand[sequence] = message
+        key = self._spec.key(message.subject)
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(message)
+            return
+        self._waiting[key] = deque([message])
+        worker = asyncio.create_task(self._work(key), name=f"work {self._spec.settings.durable}")
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
+
+    async def _work(self, key: str) -> None:
+        waiting = self._waiting[key]
+        try:
+            while waiting:
+                # What gathered during the last request forms the next batch; nothing lingers.
+                batch = [waiting.popleft() for _ in range(min(len(waiting), self._spec.batch_max))]
+                await self._handle(batch)
+        finally:
+            del self._waiting[key]
+
+    async def _handle(self, messages: Sequence[Msg]) -> None:
+        units = [self._unit(message) for message in messages]
+        try:
+            results = await self._spec.handler.handle(units)
+        except ServiceError as error:
+            results = [error] * len(units)
+        except Exception as error:
+            _log.exception("handler_failed", durable=self._spec.settings.durable)
+            unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
+            results = [unforeseen] * len(units)
+        for unit, result in zip(units, results, strict=True):
+            await self._settle(unit, result)
+
+    def _unit(self, message: Msg) -> Unit:
+        metadata = message.metadata
+        sequence = metadata.sequence.stream
+        return Unit(
+            message.subject,
+            sequence,
+            message.data,
+            self._attempts.get(sequence, 0),
+            (metadata.num_delivered or 1) > 1,
+        )
+
+    async def _settle(self, unit: Unit, error: ServiceError | None) -> None:
+        message = self._in_hand.pop(unit.sequence)
+        attempts = unit.attempts + 1
+        verdict = verdict_of(
+            error,
+            attempts=attempts,
+            circuit_open=False,
+            policy=self._spec.policy,
+            random=self._random,
+        )
+        try:
+            match verdict:
+                case Done():
+                    await self._finish(unit, message)
+                case DeadLetter(reason) if error is not None:
+                    await self._spec.handler.bury(GivenUp(unit, reason, error))
+                    await self._finish(unit, message)
+                case Later(delay_s, counted):
+                    if counted:
+                        self._attempts[unit.sequence] = attempts
+                    await message.nak(delay=delay_s)
+                case Park():
+                    await message.nak(delay=_PARK_S)
+        except (NatsError, OSError, ServiceError) as failure:
+            # What cannot be carried out is left to `ack_wait`: the unit comes again.
+            _log.warning("verdict_not_carried_out", subject=unit.subject, reason=str(failure))
+
+    async def _finish(self, unit: Unit, message: Msg) -> None:
+        self._attempts.pop(unit.sequence, None)
+        await message.ack()
+
+    async def _beat(self) -> None:
+        """Tells the server that what is in hand is being worked on."""
+        while True:
+            await asyncio.sleep(self._spec.settings.ack_wait_s / 2)
+            for message in list(self._in_hand.values()):
+                with suppress(NatsError, OSError):
+                    await message.in_progress()
+
+
+async def _until_it_works(act: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        try:
+            await act()
+        except ServiceError as error:
+            _log.info("waiting_for_nats", reason=error.code)
+            await asyncio.sleep(0.5)
+        else:
+            return

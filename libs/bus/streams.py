@@ -1,0 +1,192 @@
+"""The streams as data, and the acts of applying them to a server and of checking one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from nats.aio.client import Client
+
+from libs.bus import subjects
+from libs.bus.api import ApiError, js_api
+from libs.errors import Kind, ServiceError
+
+MAX_PAYLOAD_BYTES: Final = 8_000_000
+_SECOND_NS: Final = 1_000_000_000
+_DAY_NS: Final = 86_400 * _SECOND_NS
+_MIB: Final = 1024 * 1024
+
+_STREAM_NOT_FOUND: Final = 10059
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSpec:
+    """One stream, as it must be."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_bytes: int
+    max_age_ns: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def config(self, replicas: int) -> dict[str, Any]:
+        """The server's configuration of this stream."""
+        return {
+            "name": self.name,
+            "subjects": list(self.subjects),
+            "storage": "file",
+            # With the default, `old`, a full stream deletes what was acknowledged to a sender.
+            "discard": "new",
+            "max_bytes": self.max_bytes,
+            "max_age": self.max_age_ns,
+            "num_replicas": replicas,
+            "allow_direct": True,
+            "metadata": {"tidewire_lanes": str(subjects.LANES)},
+            **self.extra,
+        }
+
+
+def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
+    """All streams. `scale_mib` is the size of the small ones; WEBHOOKS and COMMERCE get four."""
+    small, large = scale_mib * _MIB, 4 * scale_mib * _MIB
+    batches = {"allow_atomic": True, "allow_msg_ttl": True}
+    return (
+        StreamSpec(
+            name=subjects.WEBHOOKS, subjects=("webhook.*",), max_bytes=large, max_age_ns=7 * _DAY_NS
+        ),
+        StreamSpec(
+            name=subjects.COMMERCE,
+            subjects=("commerce.>",),
+            max_bytes=large,
+            extra={**batches, "max_msgs_per_subject": 1},
+        ),
+        StreamSpec(
+            name=subjects.OUTCOMES,
+            subjects=("outcome.>",),
+            max_bytes=small,
+            max_age_ns=35 * _DAY_NS,
+            extra={**batches, "max_msgs_per_subject": 1},
+        ),
+        StreamSpec(
+            name=subjects.PARKED,
+            subjects=("parked.>",),
+            max_bytes=small,
+            max_age_ns=30 * _DAY_NS,
+            extra=batches,
+        ),
+        StreamSpec(
+            name=subjects.DEAD_LETTERS,
+            subjects=("dlq.>",),
+            max_bytes=small,
+            max_age_ns=30 * _DAY_NS,
+        ),
+    )
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What differs between a configuration and the server's, as `field: found, wanted` lines."""
+    lines = []
+    for name, value in wanted.items():
+        have = found.get(name)
+        if isinstance(value, dict):
+            have = {key: (have or {}).get(key) for key in value}
+        if have != value and (have or value):
+            lines.append(f"{name}: is {have!r}, should be {value!r}")
+    return lines
+
+
+async def apply(
+    nats: Client, *, replicas: int = 1, scale_mib: int = 1024, dry_run: bool = False
+) -> list[str]:
+    """Creates what is missing and updates what differs; returns a line for each change.
+
+    Raises:
+        ServiceError: PERMANENT, `lanes_differ`, where the stream was laid out for another number
+            of lanes.
+    """
+    changes: list[str] = []
+    for spec in specs(scale_mib):
+        wanted = spec.config(replicas)
+        found = await _config(nats, spec.name)
+        if found is None:
+            changes.append(f"{spec.name}: create")
+            if not dry_run:
+                await js_api(nats, f"STREAM.CREATE.{spec.name}", wanted)
+            continue
+        _refuse_other_lanes(spec.name, found)
+        lines = differences(wanted, found)
+        changes += [f"{spec.name}: {line}" for line in lines]
+        if lines and not dry_run:
+            await js_api(nats, f"STREAM.UPDATE.{spec.name}", {**found, **wanted})
+    return changes
+
+
+async def faults(nats: Client, *, scale_mib: int = 1024) -> list[str]:
+    """What is wrong with the server for us, each line saying what to do; empty means fit."""
+    lines = []
+    if nats.max_payload < MAX_PAYLOAD_BYTES:
+        lines.append(
+            f"max_payload is {nats.max_payload}: set `max_payload: 8MB` in the server's configuration"
+        )
+    for spec in specs(scale_mib):
+        found = await _config(nats, spec.name)
+        if found is None:
+            lines.append(f"stream {spec.name} is missing: run `tidewire streams apply`")
+            continue
+        _refuse_other_lanes(spec.name, found)
+        wanted = {k: v for k, v in spec.config(1).items() if k not in {"num_replicas", "max_bytes"}}
+        lines += [
+            f"stream {spec.name}: {line}; run `tidewire streams apply`"
+            for line in differences(wanted, found)
+        ]
+    return lines
+
+
+async def fsync_faults(monitor_urls: Iterable[str], session: aiohttp.ClientSession) -> list[str]:
+    """Servers that do not sync each write to disk before they acknowledge it.
+
+    A server's default is every two minutes: a power cut then takes back what a 200 promised.
+    `monitor_urls` are the servers' monitoring endpoints, such as `http://127.0.0.1:8222`.
+    """
+    lines = []
+    for url in monitor_urls:
+        try:
+            async with session.get(f"{url}/varz", timeout=aiohttp.ClientTimeout(total=3)) as answer:
+                varz = msgspec.json.decode(await answer.read())
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            lines.append(
+                f"cannot ask {url} for its fsync setting: check TIDEWIRE_NATS_MONITOR_URL, or set"
+                " TIDEWIRE_ALLOW_WEAK_FSYNC=true"
+            )
+            continue
+        if not varz.get("jetstream", {}).get("config", {}).get("sync_always"):
+            lines.append(
+                f"{url} does not sync every write: set `sync_interval: always` in its jetstream"
+                " block, or set TIDEWIRE_ALLOW_WEAK_FSYNC=true to accept loss on power failure"
+            )
+    return lines
+
+
+async def _config(nats: Client, name: str) -> dict[str, Any] | None:
+    try:
+        info = await js_api(nats, f"STREAM.INFO.{name}")
+    except ApiError as error:
+        if error.err_code == _STREAM_NOT_FOUND:
+            return None
+        raise
+    config: dict[str, Any] = info["config"]
+    return config
+
+
+def _refuse_other_lanes(name: str, found: Mapping[str, Any]) -> None:
+    lanes = (found.get("metadata") or {}).get("tidewire_lanes")
+    if lanes is not None and lanes != str(subjects.LANES):
+        raise ServiceError(
+            Kind.PERMANENT,
+            "lanes_differ",
+            f"stream {name} was laid out for {lanes} lanes and this build has {subjects.LANES}:"
+            " run the build that wrote it, or migrate the stream",
+        )

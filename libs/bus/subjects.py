@@ -1,0 +1,102 @@
+"""Names on the bus: streams, subjects, lanes and durables, each written once.
+
+Everything below `commerce.` and `outcome.` is a public v1 contract for subscribers; see
+docs/subjects.md.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from zlib import crc32
+
+WEBHOOKS: Final = "WEBHOOKS"
+COMMERCE: Final = "COMMERCE"
+OUTCOMES: Final = "OUTCOMES"
+PARKED: Final = "PARKED"
+DEAD_LETTERS: Final = "DEAD_LETTERS"
+
+LANES: Final = 16
+"""Lanes of shops. Part of every subject of COMMERCE: changing it is a migration, so each process
+compares it with the stream's metadata and refuses to start where they differ."""
+
+_PLAIN: Final = frozenset(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
+)
+
+
+def token(text: str) -> str:
+    """`text` as one subject token, reversibly: other bytes become `=XX`, nothing becomes `=`."""
+    if not text:
+        return "="
+    if _PLAIN.issuperset(text):
+        return text
+    return "".join(
+        char if char in _PLAIN else "".join(f"={byte:02X}" for byte in char.encode())
+        for char in text
+    )
+
+
+def text_of(encoded: str) -> str:
+    """What `token` was given."""
+    if encoded == "=":
+        return ""
+    raw = bytearray()
+    place = 0
+    while place < len(encoded):
+        if encoded[place] == "=":
+            raw.append(int(encoded[place + 1 : place + 3], 16))
+            place += 3
+        else:
+            raw += encoded[place].encode()
+            place += 1
+    return raw.decode()
+
+
+def lane(shop: str) -> int:
+    """The lane of a shop's handle; the same in every process and for ever."""
+    return crc32(shop.encode()) % LANES
+
+
+def webhook(source: str) -> str:
+    """Segments of one source."""
+    return f"webhook.{source}"
+
+
+def state(kind: str, shop: str, resource_id: str) -> str:
+    """The newest version of one resource."""
+    return f"commerce.state.{kind}.{lane(shop)}.{token(shop)}.{token(resource_id)}"
+
+
+def states_of(kind: str, shop: str) -> str:
+    """All resources of one kind of one shop."""
+    return f"commerce.state.{kind}.{lane(shop)}.{token(shop)}.*"
+
+
+def fact(kind: str, shop: str, fact_id: str) -> str:
+    """One thing that happened."""
+    return f"commerce.fact.{kind}.{lane(shop)}.{token(shop)}.{token(fact_id)}"
+
+
+def facts_in_lane(kind: str, number: int) -> str:
+    """All facts of one kind in one lane."""
+    return f"commerce.fact.{kind}.{number}.>"
+
+
+def seen(shop: str, delivery_id: str) -> str:
+    """The dedupe marker of one delivery."""
+    return f"commerce.seen.{lane(shop)}.{token(shop)}.{token(delivery_id)}"
+
+
+def outcome(sink: str, shop: str, unit: str) -> str:
+    """How one unit ended at one sink. A sink such as `events.C123` is one token."""
+    return f"outcome.{token(sink)}.{lane(shop)}.{token(shop)}.{token(unit)}"
+
+
+def parked(service: str, connection: str) -> str:
+    """What waits for a connection."""
+    return f"parked.{service}.{token(connection)}"
+
+
+def dead_letter(service: str, reason: str, shop: str) -> str:
+    """What a service gave up for one class of reason."""
+    return f"dlq.{service}.{token(reason)}.{lane(shop)}.{token(shop)}"

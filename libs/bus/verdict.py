@@ -1,0 +1,70 @@
+"""What the bus does with a unit after a try: the whole policy, no IO."""
+
+from __future__ import annotations
+
+
+from dataclasses import dataclass
+
+from libs.errors import Kind, ServiceError
+from libs.ids import Random
+from libs.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It ended well, or on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """It is given up; `reason` is its class and code, such as `permanent/upstream_40002`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Its connection needs a person; the unit waits and costs no attempt."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It is tried again after `delay_s` seconds."""
+
+    delay_s: float
+    counted: bool = True
+
+
+Verdict = Done | DeadLetter | Park | Later
+
+
+def verdict_of(
+    error: ServiceError | None,
+    *,
+    attempts: int,
+    circuit_open: bool,
+    policy: RetryPolicy,
+    random: Random,
+) -> Verdict:
+    """The verdict on a unit whose last try ended in `error` after `attempts` counted tries.
+
+    Attempts count only while the circuit is closed: an outage or a throttle costs time, never a
+    unit.
+    """
+    match error:
+        case None:
+            return Done()
+        case ServiceError(kind=Kind.PERMANENT):
+            return DeadLetter(f"permanent/{error.code}")
+        case ServiceError(kind=Kind.AUTH):
+            return Park(error.code)
+        case ServiceError(kind=Kind.THROTTLED):
+            return Later(error.retry_after_s or policy.probe_s, counted=False)
+        case _ if circuit_open:
+            return Later(policy.probe_s, counted=False)
+        case _ if attempts >= policy.attempts_max:
+            return DeadLetter(f"exhausted/{error.code}")
+        case _:
+            return Later(policy.delay_s(attempts, random))
