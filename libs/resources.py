@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
@@ -19,7 +19,7 @@ from tidewire.commerce.v1 import (
     shop_pb2,
 )
 
-Kind = record_pb2.ResourceKind.ValueType
+Kind: TypeAlias = record_pb2.ResourceKind.ValueType
 
 _DAY_S: Final = 86_400
 

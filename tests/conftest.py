@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.nats_server import NatsServer
 
 _BESIDE_PROJECT = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -17,3 +20,10 @@ def corpus_dir() -> Path:
     if not found.is_dir():
         pytest.skip(f"no corpus at {found}; set TIDEWIRE_CORPUS_DIR to run the tests that read it")
     return found
+
+
+@pytest.fixture(scope="module")
+def nats_server() -> Iterator[NatsServer]:
+    """A real nats-server with JetStream, one for each module of tests."""
+    with NatsServer() as server:
+        yield server

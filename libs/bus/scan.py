@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -60,3 +61,22 @@ async def scan(
         if not stored:
             return
         after = stored[-1].sequence
+
+
+async def first_at(nats: Client, stream: str, instant_ns: int, last: int) -> int:
+    """The sequence just before the first message stored at or after `instant_ns`; else `last`."""
+    start = datetime.fromtimestamp(instant_ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
+    request = {"start_time": start, "next_by_subj": ">", "batch": 1}
+    inbox = nats.new_inbox()
+    subscription = await nats.subscribe(inbox)
+    try:
+        await nats.publish(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox
+        )
+        message = await subscription.next_msg(timeout=TIMEOUT_S)
+    except UNREACHABLE as error:
+        raise unavailable(f"a scan of {stream}", error) from error
+    finally:
+        await subscription.unsubscribe()
+    headers = message.headers or {}
+    return int(headers["Nats-Sequence"]) - 1 if "Nats-Sequence" in headers else last

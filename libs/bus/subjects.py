@@ -19,6 +19,12 @@ LANES: Final = 16
 """Lanes of shops. Part of every subject of COMMERCE: changing it is a migration, so each process
 compares it with the stream's metadata and refuses to start where they differ."""
 
+NORMALIZER: Final = "normalizer"
+"""The durable that reads WEBHOOKS."""
+
+BY_EVENT: Final = "by_event"
+"""In place of a sink in OUTCOMES: which unit an event id belongs to. No sink is called so."""
+
 _PLAIN: Final = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
 )
@@ -100,3 +106,8 @@ def parked(service: str, connection: str) -> str:
 def dead_letter(service: str, reason: str, shop: str) -> str:
     """What a service gave up for one class of reason."""
     return f"dlq.{service}.{token(reason)}.{lane(shop)}.{token(shop)}"
+
+
+def events_durable(number: int) -> str:
+    """The durable with which the events service reads one lane."""
+    return f"events-{number}"

@@ -161,7 +161,7 @@ class _Planner:
             raise AssertionError("a normalised delivery has a state subject")
         folded = self._folded.get(subject)
         stored = folded[0] if folded else self._states.get(subject, NOTHING).view
-        applied = apply(stored, said, prepared.meta)
+        applied = apply(stored, said)
         decided.record.result = applied.result
         if applied.new_state is not None:
             self._folded[subject] = (applied.new_state, prepared)

@@ -114,8 +114,8 @@ class _LimitedDataUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Limite
     """Never."""
     LIMITED_DATA_USE_ALWAYS: _LimitedDataUse.ValueType  # 1
     """On every event."""
-    LIMITED_DATA_USE_US_STATES: _LimitedDataUse.ValueType  # 2
-    """On events of buyers in US states that ask for it."""
+    LIMITED_DATA_USE_REGIONS: _LimitedDataUse.ValueType  # 2
+    """On events of buyers who opted out, and of all buyers in the regions named."""
 
 class LimitedDataUse(_LimitedDataUse, metaclass=_LimitedDataUseEnumTypeWrapper):
     """When `limited_data_use` is set on events."""
@@ -124,8 +124,8 @@ LIMITED_DATA_USE_UNSPECIFIED: LimitedDataUse.ValueType  # 0
 """Never."""
 LIMITED_DATA_USE_ALWAYS: LimitedDataUse.ValueType  # 1
 """On every event."""
-LIMITED_DATA_USE_US_STATES: LimitedDataUse.ValueType  # 2
-"""On events of buyers in US states that ask for it."""
+LIMITED_DATA_USE_REGIONS: LimitedDataUse.ValueType  # 2
+"""On events of buyers who opted out, and of all buyers in the regions named."""
 Global___LimitedDataUse: _TypeAlias = LimitedDataUse  # noqa: Y015
 
 @_typing.final
@@ -185,9 +185,11 @@ class EventsSettings(_message.Message):
     CONTENT_ID_FIELD_NUMBER: _builtins.int
     EVENT_ID_TEMPLATES_FIELD_NUMBER: _builtins.int
     LIMITED_DATA_USE_FIELD_NUMBER: _builtins.int
-    POINT_OF_SALE_FIELD_NUMBER: _builtins.int
+    OFFLINE_EVENT_SET_ID_FIELD_NUMBER: _builtins.int
     SHOP_MONEY_FIELD_NUMBER: _builtins.int
     MAX_EVENT_AGE_S_FIELD_NUMBER: _builtins.int
+    LIMITED_DATA_USE_REGIONS_FIELD_NUMBER: _builtins.int
+    CONSENT_UNKNOWN_FIELD_NUMBER: _builtins.int
     pixel_code: _builtins.str
     """The pixel's code."""
     dialect: Global___EventsDialect.ValueType
@@ -204,15 +206,21 @@ class EventsSettings(_message.Message):
     """`sku`, `variant_id` or `product_id`: what a content id is. Empty means `sku`."""
     limited_data_use: Global___LimitedDataUse.ValueType
     """Limited data use."""
-    point_of_sale: _builtins.bool
-    """Report point-of-sale orders as well."""
+    offline_event_set_id: _builtins.str
+    """Offline event set to which point-of-sale orders are reported; empty: they are not."""
     shop_money: _builtins.bool
     """Amounts in the shop's currency instead of the buyer's."""
     max_event_age_s: _builtins.int
     """Oldest order that is reported, in seconds; 0 means 7 days."""
+    consent_unknown: _builtins.str
+    """Where nobody knows whether the shopper agreed: `send` (also if empty), `strip` or `drop`."""
     @_builtins.property
     def event_id_templates(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Templates of event ids by event (`purchase`, `initiate_checkout`, `add_to_cart`)."""
+
+    @_builtins.property
+    def limited_data_use_regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Countries (`US`) or their parts (`US-CA`) for limited data use."""
 
     def __init__(
         self,
@@ -226,13 +234,15 @@ class EventsSettings(_message.Message):
         content_id: _builtins.str = ...,
         event_id_templates: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         limited_data_use: Global___LimitedDataUse.ValueType = ...,
-        point_of_sale: _builtins.bool = ...,
+        offline_event_set_id: _builtins.str = ...,
         shop_money: _builtins.bool = ...,
         max_event_age_s: _builtins.int = ...,
+        limited_data_use_regions: _abc.Iterable[_builtins.str] | None = ...,
+        consent_unknown: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_id", b"content_id", "dialect", b"dialect", "event_id_templates", b"event_id_templates", "guide_lists", b"guide_lists", "limited_data_use", b"limited_data_use", "max_event_age_s", b"max_event_age_s", "pixel_code", b"pixel_code", "point_of_sale", b"point_of_sale", "purchase_event", b"purchase_event", "shadow", b"shadow", "shop_money", b"shop_money", "test_event_code", b"test_event_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_unknown", b"consent_unknown", "content_id", b"content_id", "dialect", b"dialect", "event_id_templates", b"event_id_templates", "guide_lists", b"guide_lists", "limited_data_use", b"limited_data_use", "limited_data_use_regions", b"limited_data_use_regions", "max_event_age_s", b"max_event_age_s", "offline_event_set_id", b"offline_event_set_id", "pixel_code", b"pixel_code", "purchase_event", b"purchase_event", "shadow", b"shadow", "shop_money", b"shop_money", "test_event_code", b"test_event_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,180 @@
+"""`tidewire`: what people and images run. It parses and prints; the work is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.ingest.settings import Role
+
+app = typer.Typer(
+    name="tidewire",
+    help="Shopify stores connected to TikTok.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+preview = typer.Typer(
+    help="What a webhook would become, as JSON; no network.", no_args_is_help=True
+)
+streams = typer.Typer(help="The streams on the NATS server.", no_args_is_help=True)
+app.add_typer(preview, name="preview")
+app.add_typer(streams, name="streams")
+
+
+class Service(StrEnum):
+    """What can be served."""
+
+    INGEST = "ingest"
+    EVENTS = "events"
+
+
+Topic = Annotated[str, typer.Option("--topic", help="Webhook topic, such as orders/paid.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", help="A connections file; its first shop is used.", exists=True),
+]
+
+
+@app.command()
+def serve(
+    service: Annotated[Service, typer.Argument(help="Which service.")],
+    role: Annotated[Role, typer.Option(help="Which half of ingest.")] = Role.ALL,
+) -> None:
+    """Runs one service until it is told to stop. Settings: TIDEWIRE_… (docs/settings.md)."""
+    from cli.serve import serve_service  # noqa: PLC0415
+
+    raise typer.Exit(serve_service(service.value, role, os.environ))
+
+
+@app.command()
+def sandbox() -> None:
+    """Runs the simulators of TikTok, for the shops of the connections file."""
+    from cli.sandbox import serve_sandbox  # noqa: PLC0415
+
+    raise typer.Exit(serve_sandbox(os.environ))
+
+
+@app.command()
+def dev(
+    directory: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".state/dev"),
+    live: Annotated[
+        bool, typer.Option("--live", help="Send to the real TikTok instead of the simulator.")
+    ] = False,
+) -> None:
+    """Runs NATS, all services and the sandbox on this machine until Ctrl-C."""
+    from cli.dev import run_dev  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(run_dev(directory, os.environ, live=live)))
+
+
+@app.command()
+def demo(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here as well.")
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="Folder of real webhook payloads to send too.")
+    ] = None,
+    deliveries: Annotated[int, typer.Option(help="Generated deliveries.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Of the generated storm.")] = 7,
+) -> None:
+    """Starts everything, sends a storm, and shows that nothing was lost or sent twice."""
+    from cli.demo import run_demo  # noqa: PLC0415
+
+    raise typer.Exit(
+        asyncio.run(
+            run_demo(os.environ, json_file=json_file, corpus=corpus, size=deliveries, seed=seed)
+        )
+    )
+
+
+@app.command()
+def send(
+    directory: Annotated[Path, typer.Argument(help="Captured webhook bodies, *.json.")],
+    shop: Annotated[str, typer.Option(help="Domain or handle of the shop.")],
+    url: Annotated[
+        str, typer.Option(help="Where to post.")
+    ] = "http://127.0.0.1:8080/webhooks/shopify",
+    topic: Annotated[str | None, typer.Option(help="Instead of the folder's name.")] = None,
+    connections: Annotated[
+        Path, typer.Option(help="Connections file that holds the shop's secret.")
+    ] = Path("connections.yaml"),
+) -> None:
+    """Signs and posts captured webhooks."""
+    from cli.send import send_command  # noqa: PLC0415
+    from libs.connections import FileConnections, shop_handle  # noqa: PLC0415
+
+    secrets = FileConnections(connections).webhook_secrets(shop_handle(shop) or shop)
+    if not secrets:
+        typer.echo(f"{connections} has no webhook secret of {shop}: add the shop to it", err=True)
+        raise typer.Exit(2)
+    domain = shop if "." in shop else f"{shop}.myshopify.com"
+    raise typer.Exit(send_command(directory, domain, url, secrets[0].key.decode(), topic=topic))
+
+
+@app.command()
+def trace(
+    id_text: Annotated[str, typer.Argument(help="Trace id, webhook id, order id or event id.")],
+    directory: Annotated[
+        Path, typer.Option(help="State directory of the services, where no collector is set.")
+    ] = Path(".state/dev/state"),
+) -> None:
+    """Draws the way of one delivery, from webhook to TikTok."""
+    from cli.trace import trace_command  # noqa: PLC0415
+    from libs.telemetry import TRACES_FOLDER  # noqa: PLC0415
+
+    raise typer.Exit(trace_command(id_text, directory / TRACES_FOLDER))
+
+
+@preview.command("normalize")
+def preview_normalize(topic: Topic, settings: SettingsFile = None) -> None:
+    """The protobuf messages that the webhook on standard input becomes."""
+    from cli.preview import preview_normalize as show  # noqa: PLC0415
+
+    raise typer.Exit(show(topic, sys.stdin.buffer.read(), settings))
+
+
+@preview.command("event")
+def preview_event(
+    topic: Topic,
+    settings: SettingsFile = None,
+    dialect: Annotated[str | None, typer.Option(help="event_track or pixel_track.")] = None,
+) -> None:
+    """The requests that the webhook on standard input would cause at TikTok."""
+    from cli.preview import preview_event as show  # noqa: PLC0415
+
+    raise typer.Exit(show(topic, sys.stdin.buffer.read(), settings, dialect))
+
+
+@streams.command("apply")
+def streams_apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> None:
+    """Creates and updates the streams."""
+    from cli.streams import apply_streams  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(apply_streams(os.environ, dry_run=dry_run)))
+
+
+@streams.command("check")
+def streams_check() -> None:
+    """Says whether the server is fit: streams, payload bound, sync of each write."""
+    from cli.streams import check_streams  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(check_streams(os.environ)))
+
+
+def main() -> None:
+    """Entry point of the `tidewire` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

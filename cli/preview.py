@@ -1,0 +1,173 @@
+"""`tidewire preview`: what a webhook would become, as JSON. Pure: no network, no state."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.connections import FileConnections, ShopView
+from libs.errors import ServiceError, permanent
+from services.events.adapters import facts
+from services.events.adapters.connections import event_settings
+from services.events.domain.conversions import decide_cart, decide_checkout, decide_purchase
+from services.events.domain.dialects import dialect_of
+from services.events.domain.model import Conversion, Ignored
+from services.events.domain.settings import DialectName, EventSettings
+from services.ingest.normalize import (
+    DeliveryMeta,
+    Normalized,
+    ShopContext,
+    TopicNotUsed,
+    apply,
+    normalize,
+)
+from tidewire.commerce.v1 import fact_pb2
+from tidewire.connections.v1 import connection_pb2
+
+_SHOP: Final = ShopView(
+    handle="example",
+    domain="example.myshopify.com",
+    country="US",
+    currency="USD",
+    active_since=datetime.fromtimestamp(0, UTC),
+)
+_PIXEL: Final = "PREVIEW"
+_BASE_URL: Final = "https://business-api.tiktok.com"
+
+
+def preview_normalize(topic: str, body: bytes, settings: Path | None) -> int:
+    """Prints the protobuf messages that a delivery becomes, as canonical JSON; the exit code.
+
+    2 where it cannot be normalised: then the JSON path and the reason are printed.
+    """
+    try:
+        said, found = _understood(topic, body, _shop(settings))
+    except ServiceError as error:
+        _print({"error": {"path": error.path or "$", "reason": error.code}})
+        return 2
+    if isinstance(said, TopicNotUsed):
+        _print([])
+        return 0
+    messages = [said.message] if said.message is not None else []
+    _print([_canonical(message) for message in [*messages, *found]])
+    return 0
+
+
+def preview_event(topic: str, body: bytes, settings: Path | None, dialect: str | None) -> int:
+    """Prints the requests that a delivery would cause at TikTok, or why there are none."""
+    try:
+        chosen = _event_settings(settings, dialect)
+        said, found = _understood(topic, body, _shop(settings))
+        if isinstance(said, TopicNotUsed):
+            _print({"ignored": said.reason})
+            return 0
+        conversions, reasons = _decided(found, chosen)
+    except ServiceError as error:
+        _print({"error": {"path": error.path or "$", "reason": error.code}})
+        return 2
+    if not conversions:
+        _print({"ignored": reasons[0] if reasons else "no_conversion"})
+        return 0
+    _print(
+        [
+            {
+                "method": "POST",
+                "url": f"{_BASE_URL}{request.path}",
+                "headers": {"Access-Token": "***", "Content-Type": "application/json"},
+                "body": msgspec.Raw(request.body),
+            }
+            for request in dialect_of(chosen.dialect).encode(conversions, chosen)
+        ]
+    )
+    return 0
+
+
+def _understood(
+    topic: str, body: bytes, shop: ShopView
+) -> tuple[Normalized | TopicNotUsed, Sequence[fact_pb2.Fact]]:
+    received = Timestamp()
+    received.GetCurrentTime()
+    meta = DeliveryMeta(
+        body_hash=int.from_bytes(hashlib.sha256(body).digest()[:8], "big"), received_at=received
+    )
+    context = ShopContext(shop=shop.handle, country=shop.country, currency=shop.currency)
+    said = normalize(topic, body, context, meta)
+    if isinstance(said, TopicNotUsed):
+        return said, ()
+    return said, [fact.fact for fact in apply(None, said).facts]
+
+
+def _decided(
+    found: Sequence[fact_pb2.Fact], settings: EventSettings
+) -> tuple[list[Conversion], list[str]]:
+    decided: list[Conversion | Ignored] = []
+    for fact in found:
+        match fact.WhichOneof("happened"):
+            case "order_paid":
+                decided.append(decide_purchase(facts.paid_order(fact.order_paid), settings, 0))
+            case "checkout_started":
+                started = facts.started_checkout(fact.checkout_started)
+                decided.append(decide_checkout(started, settings, 0))
+            case "cart_lines_added":
+                added = decide_cart(facts.cart_lines_added(fact.cart_lines_added), settings, 0)
+                decided += [added] if isinstance(added, Ignored) else added
+            case _:
+                continue
+    return (
+        [one for one in decided if isinstance(one, Conversion)],
+        [one.reason.value for one in decided if isinstance(one, Ignored)],
+    )
+
+
+def _shop(settings: Path | None) -> ShopView:
+    if settings is None:
+        return _SHOP
+    shop = next(iter(FileConnections(settings).shops()), None)
+    if shop is None:
+        raise permanent("settings_empty", "the file holds no shop", path="connections")
+    return shop
+
+
+def _event_settings(settings: Path | None, dialect: str | None) -> EventSettings:
+    shop = _shop(settings)
+    if settings is None:
+        chosen = EventSettings(
+            pixel_code=_PIXEL,
+            storefront_url=f"https://{shop.domain}",
+            dialect=DialectName(dialect or DialectName.EVENT_TRACK),
+            country=shop.country,
+            max_event_age_s=None,
+        )
+    else:
+        kind = connection_pb2.CONNECTION_KIND_TIKTOK_EVENTS
+        known = FileConnections(settings).connections(shop.handle, kind)
+        if not known:
+            raise permanent("settings_without_pixel", "add tiktok_events", path="tiktok_events")
+        chosen = event_settings(known[0], shop, api_version="v1.3")
+        # A preview is about shapes: when something happened is no reason not to show it.
+        chosen = replace(chosen, max_event_age_s=None, active_since_s=None)
+        if dialect:
+            chosen = replace(chosen, dialect=DialectName(dialect))
+    return chosen
+
+
+def _canonical(message: Message) -> dict[str, Any]:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    found: dict[str, Any] = json_format.MessageToDict(packed)
+    return found
+
+
+def _print(value: object) -> None:
+    encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    sys.stdout.write(encoded.decode() + "\n")

@@ -1,0 +1,132 @@
+"""`tidewire serve`: one service, or one role of it, as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import uvloop
+
+from libs.clock import SystemClock
+from libs.errors import ServiceError
+from libs.foundation import CommonSettings, foundation, serve
+from libs.settings import SettingsError, load
+from libs.telemetry import Telemetry, get_logger, setup_telemetry
+from services.events.settings import Settings as EventsSettings
+from services.events.wiring import events
+from services.ingest.settings import Role
+from services.ingest.settings import Settings as IngestSettings
+from services.ingest.wiring import ingest
+
+_log = get_logger(__name__)
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
+    """Runs a service until it is told to stop; the exit code of the process.
+
+    2 says that its settings or what it stands on are not fit; the log says what to do.
+    """
+    if service == "ingest":
+        settings = _loaded(IngestSettings, environ)
+        if settings is None:
+            return 2
+        if settings.workers > 1 and role is Role.HTTP:
+            return _workers(settings.workers, environ)
+        return _run(service, settings, environ, lambda t: _ingest(settings, t, role))
+    if service == "events":
+        chosen = _loaded(EventsSettings, environ)
+        if chosen is None:
+            return 2
+        return _run(service, chosen, environ, lambda t: _events(chosen, t))
+    sys.stderr.write(f"there is no service {service!r}: use ingest or events\n")
+    return 2
+
+
+def _loaded(cls: type[S], environ: Mapping[str, str]) -> S | None:
+    try:
+        return load(cls, environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return None
+
+
+def _run(
+    service: str,
+    settings: CommonSettings,
+    environ: Mapping[str, str],
+    body: Callable[[Telemetry], Awaitable[int]],
+) -> int:
+    with setup_telemetry(service, environ, state_dir=settings.state_dir) as telemetry:
+        try:
+            return uvloop.run(_awaited(body(telemetry)))
+        except ServiceError as error:
+            _log.error("cannot_start", code=error.code, reason=error.message)
+            return 2
+
+
+async def _awaited(body: Awaitable[int]) -> int:
+    return await body
+
+
+async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) -> int:
+    async with foundation(settings, telemetry, SystemClock()) as base:
+        return await serve(ingest(settings, base, role), base, settings.grace_s)
+
+
+async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
+    async with foundation(settings, telemetry, SystemClock()) as base:
+        async with events(settings, base) as parts:
+            return await serve(parts, base, settings.grace_s)
+
+
+def _workers(count: int, environ: Mapping[str, str]) -> int:
+    """Several processes on one port. One that ends takes the others with it: an orchestrator
+    restarts them all, and no port is left half served."""
+    return asyncio.run(_supervised(count, environ))
+
+
+async def _supervised(count: int, environ: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "cli", "serve", "ingest", "--role", "http"]
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *command,
+            env={**environ, **_own_ports(number, environ)},
+        )
+        for number in range(count)
+    ]
+    waits = [asyncio.create_task(process.wait()) for process in processes]
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (2, 15):
+        loop.add_signal_handler(signal_number, stopping.set)
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({*waits, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for process in processes:
+        if process.returncode is None:
+            process.terminate()
+    codes = await asyncio.gather(*waits)
+    stopped.cancel()
+    return max(codes) if stopping.is_set() else 1
+
+
+def _own_ports(number: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Only the webhook port is shared: each further worker has ports of its own for the rest."""
+    ports: dict[str, str] = {"TIDEWIRE_INGEST_REUSE_PORT": "true", "TIDEWIRE_INGEST_WORKERS": "1"}
+    if number == 0:
+        return ports
+    defaults = {"GRPC": "127.0.0.1:9080", "METRICS": "127.0.0.1:9180"}
+    for name, default in defaults.items():
+        key = f"TIDEWIRE_INGEST_{name}_ADDRESS"
+        host, _, port = environ.get(key, default).rpartition(":")
+        ports[key] = f"{host}:{int(port) + 10 * number if int(port) else 0}"
+    return ports
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment; read here and nowhere else."""
+    return os.environ

@@ -1,0 +1,239 @@
+"""The whole suite on one machine: NATS, services and sandbox as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from cli.nats_server import NatsServer
+from libs.errors import permanent
+from libs.keys import create_kek
+
+_READY_WITHIN_S: Final = 60.0
+_STOPPED_WITHIN_S: Final = 30.0
+
+SERVICES: Final[Mapping[str, Sequence[str]]] = {
+    "sandbox": ("sandbox",),
+    "ingest-http": ("serve", "ingest", "--role", "http"),
+    "ingest-normalizer": ("serve", "ingest", "--role", "normalizer"),
+    "events": ("serve", "events"),
+}
+"""The processes besides NATS, by the arguments of `tidewire` that start them."""
+
+
+@dataclass(slots=True)
+class Ports:
+    """Where everything listens; 0 is replaced by a free port."""
+
+    webhooks: int = 0
+    sandbox: int = 0
+    grpc: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, int] = field(default_factory=dict)
+
+
+class Stack:
+    """Starts, kills and restarts the suite. `async with Stack(directory) as stack:`.
+
+    Everything lives below `directory`: NATS's store, keys, logs, spans. The connections file must
+    be there before the services start.
+    """
+
+    def __init__(self, directory: Path, environ: Mapping[str, str], *, ports: Ports | None = None):
+        self.directory = directory
+        self._environ = dict(environ)
+        self.nats = NatsServer(directory=directory / "nats")
+        self.ports = ports or Ports()
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+        if not self.kek_file.exists():
+            create_kek(self.kek_file)
+
+    @property
+    def connections_file(self) -> Path:
+        """The shops of this stack."""
+        return self.directory / "connections.yaml"
+
+    @property
+    def kek_file(self) -> Path:
+        """The key that wraps all data keys."""
+        return self.directory / "kek"
+
+    @property
+    def webhooks_url(self) -> str:
+        """Where Shopify's webhooks go."""
+        return f"http://127.0.0.1:{self.ports.webhooks}/webhooks/shopify"
+
+    @property
+    def sandbox_url(self) -> str:
+        """The simulators."""
+        return f"http://127.0.0.1:{self.ports.sandbox}"
+
+    def environment(self, name: str = "") -> dict[str, str]:
+        """What a process of this stack is told."""
+        grpc = self.ports.grpc.get(name, 0)
+        metrics = self.ports.metrics.get(name, 0)
+        service = "EVENTS" if name == "events" else "INGEST"
+        return {
+            **self._environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TIDEWIRE_NATS_URL": self.nats.url,
+            "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
+            "TIDEWIRE_CONNECTIONS_FILE": str(self.connections_file),
+            "TIDEWIRE_KEK_FILE": str(self.kek_file),
+            "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
+            "TIDEWIRE_STREAM_SCALE_MIB": self._environ.get("TIDEWIRE_STREAM_SCALE_MIB", "256"),
+            "TIDEWIRE_TIKTOK_API_BASE_URL": self.sandbox_url,
+            "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
+            f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
+            f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
+            "TIDEWIRE_SANDBOX_ADDRESS": f"127.0.0.1:{self.ports.sandbox}",
+        }
+
+    async def start_all(self, names: Sequence[str] = tuple(SERVICES)) -> None:
+        """Starts NATS and the processes, and returns when all are ready.
+
+        Raises:
+            ServiceError: PERMANENT, `not_ready`, with the end of the log of what did not come up.
+        """
+        await asyncio.to_thread(self.nats.start)
+        self._choose_ports()
+        for name in names:
+            await self.start(name)
+        await asyncio.gather(*(self.wait_ready(name) for name in names))
+
+    async def start(self, name: str) -> None:
+        """Starts one process."""
+        log = self._log_path(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "cli",
+                *SERVICES[name],
+                env=self.environment(name),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+
+    async def wait_ready(self, name: str, within_s: float = _READY_WITHIN_S) -> None:
+        """Returns when `/readyz` of a process says so."""
+        process = self.processes[name]
+        deadline_s = time.monotonic() + within_s
+        async with aiohttp.ClientSession() as session:
+            while not await _is_ready(session, self._ready_url(name)):
+                if process.returncode is not None or time.monotonic() > deadline_s:
+                    raise permanent("not_ready", f"{name} did not come up:\n{self.log_tail(name)}")
+                await asyncio.sleep(0.05)
+
+    async def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """Ends one process, `nats` included, and waits until it is gone."""
+        if name == "nats":
+            await asyncio.to_thread(self.nats.kill if how == signal.SIGKILL else self.nats.stop)
+            return
+        process = self.processes[name]
+        if process.returncode is None:
+            process.send_signal(how)
+        await process.wait()
+
+    async def restart(self, name: str) -> None:
+        """Starts a process that was killed, and returns when it is ready."""
+        if name == "nats":
+            await asyncio.to_thread(self.nats.start)
+            return
+        await self.start(name)
+        await self.wait_ready(name)
+
+    def rss_bytes(self) -> dict[str, int]:
+        """Resident memory of each process now."""
+        pids = {name: process.pid for name, process in self.processes.items()}
+        if self.nats.running:
+            pids["nats"] = self.nats.pid
+        return {name: _rss_bytes(pid) for name, pid in pids.items()}
+
+    def log_tail(self, name: str, lines: int = 15) -> str:
+        """The last lines that a process wrote."""
+        with contextlib.suppress(FileNotFoundError):
+            text = self._log_path(name).read_text(errors="replace")
+            return "\n".join(text.splitlines()[-lines:])
+        return "(no log)"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop_all()
+
+    async def stop_all(self) -> None:
+        """Ends everything, politely first."""
+        living = [p for p in self.processes.values() if p.returncode is None]
+        for process in reversed(living):
+            process.terminate()
+        for process in living:
+            try:
+                await asyncio.wait_for(process.wait(), _STOPPED_WITHIN_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        await asyncio.to_thread(self.nats.close)
+
+    def _choose_ports(self) -> None:
+        names = [name for name in SERVICES if name != "sandbox"]
+        wanted = 2 + 2 * len(names)
+        free = iter(_free_ports(wanted))
+        self.ports.webhooks = self.ports.webhooks or next(free)
+        self.ports.sandbox = self.ports.sandbox or next(free)
+        for name in names:
+            self.ports.grpc.setdefault(name, next(free))
+            self.ports.metrics.setdefault(name, next(free))
+
+    def _ready_url(self, name: str) -> str:
+        if name == "sandbox":
+            return f"{self.sandbox_url}/_sandbox/ledger"
+        return f"http://127.0.0.1:{self.ports.metrics[name]}/readyz"
+
+    def _log_path(self, name: str) -> Path:
+        return self.directory / "logs" / f"{name}.log"
+
+
+async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago; all are held at once so that none comes twice."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _rss_bytes(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text().split()
+    except OSError:
+        return 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,189 @@
+"""What every service stands on: NATS that is fit, connections, keys, telemetry, an ops port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import nats
+import structlog
+from nats.aio.client import Client
+
+from libs import metric_names
+from libs.bus import streams
+from libs.bus.jetstream_log import JetStreamLog
+from libs.clock import Clock
+from libs.connections import FileConnections
+from libs.errors import Kind, ServiceError, permanent
+from libs.http.session import http_session
+from libs.ids import Ids, RandomIds
+from libs.keys import KvKeySource, load_kek
+from libs.lifecycle import Part, Readiness, run_parts
+from libs.ops_http import OpsServer
+from libs.settings import Address, env
+from libs.telemetry import Metrics, Telemetry, Tracer
+from libs.vault import Vault
+
+_log = structlog.stdlib.get_logger()
+
+_START_S: Final = 60.0
+"""How long a start waits for NATS to come up before it gives up and says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """The knobs that all services share. Read once, from `TIDEWIRE_…`."""
+
+    nats_url: str = env(
+        "NATS_URL", "NATS servers, comma-separated", default="nats://127.0.0.1:4222"
+    )
+    nats_monitor_url: str = env(
+        "NATS_MONITOR_URL",
+        "monitoring endpoints of the NATS servers, comma-separated; asked for their fsync setting",
+        default="http://127.0.0.1:8222",
+    )
+    nats_replicas: int = env("NATS_REPLICAS", "replicas of streams and buckets: 1, or 3", default=1)
+    stream_scale_mib: int = env(
+        "STREAM_SCALE_MIB",
+        "bound of the small streams in MiB; the large ones get four",
+        default=1024,
+    )
+    allow_weak_fsync: bool = env(
+        "ALLOW_WEAK_FSYNC", "start although NATS does not sync every write to disk", default=False
+    )
+    connections_file: Path = env(
+        "CONNECTIONS_FILE", "shops and their connections", default=Path("connections.yaml")
+    )
+    kek_file: Path = env("KEK_FILE", "key that wraps the shops' data keys", default=Path("kek"))
+    state_dir: Path = env(
+        "STATE_DIR", "where spans go when no collector is configured", default=Path(".state")
+    )
+    grace_s: float = env("GRACE_S", "seconds to finish work on stop", default=20.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foundation:
+    """What a service's wiring is given."""
+
+    nats: Client
+    clock: Clock
+    ids: Ids
+    connections: FileConnections
+    keys: KvKeySource
+    vault: Vault
+    tracer: Tracer
+    metrics: Metrics
+    readiness: Readiness
+
+    def log(self, stream: str) -> JetStreamLog:
+        """The commit log of one stream."""
+        return JetStreamLog(self.nats, stream, self.ids)
+
+
+@asynccontextmanager
+async def foundation(
+    settings: CommonSettings, telemetry: Telemetry, clock: Clock
+) -> AsyncIterator[Foundation]:
+    """Connected and checked; undone in reverse on leaving.
+
+    Raises:
+        ServiceError: what is wrong and what to do about it: NATS does not answer, is not fit, or
+            the connections file or the key cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        client = await connected(settings.nats_url)
+        stack.push_async_callback(client.close)
+        await _fit(client, settings)
+        connections = FileConnections(settings.connections_file)
+        keys = await KvKeySource.open(
+            client.jetstream(), load_kek(settings.kek_file), replicas=settings.nats_replicas
+        )
+        yield Foundation(
+            nats=client,
+            clock=clock,
+            ids=RandomIds(clock),
+            connections=connections,
+            keys=keys,
+            vault=Vault(keys),
+            tracer=telemetry.tracer,
+            metrics=telemetry.metrics,
+            readiness=Readiness(),
+        )
+
+
+async def connected(url: str) -> Client:
+    """A connection that comes back by itself, for ever. The default gives up after two minutes.
+
+    Raises:
+        ServiceError: RETRYABLE, `nats_unavailable`, where none came about within a minute.
+    """
+    try:
+        return await asyncio.wait_for(
+            nats.connect(
+                url.split(","),
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.5,
+                connect_timeout=2,
+                ping_interval=10,
+                max_outstanding_pings=2,
+                error_cb=_note_error,
+            ),
+            _START_S,
+        )
+    except (TimeoutError, OSError, nats.errors.Error) as error:
+        raise ServiceError(
+            Kind.RETRYABLE, "nats_unavailable", f"no NATS at {url}: is it running?"
+        ) from error
+
+
+async def _note_error(error: Exception) -> None:
+    _log.info("nats_connection", reason=type(error).__name__)
+
+
+async def _fit(client: Client, settings: CommonSettings) -> None:
+    await streams.apply(
+        client, replicas=settings.nats_replicas, scale_mib=settings.stream_scale_mib
+    )
+    faults = await streams.faults(client, scale_mib=settings.stream_scale_mib)
+    if not settings.allow_weak_fsync:
+        async with http_session() as session:
+            faults += await streams.fsync_faults(settings.nats_monitor_url.split(","), session)
+    if faults:
+        raise permanent("nats_not_fit", "; ".join(faults))
+
+
+class OpsPart:
+    """The ops port as a part; up before all others are ready, so that `/readyz` can say why not."""
+
+    def __init__(self, address: Address, metrics: Metrics, readiness: Readiness) -> None:
+        self._readiness = readiness
+        self._server = OpsServer(str(address), metrics, self._state)
+        self._stopping = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Answers until `stop`."""
+        await self._server.start()
+        ready()
+        try:
+            await self._stopping.wait()
+        finally:
+            await self._server.stop()
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stopping.set()
+
+    def _state(self) -> tuple[bool, dict[str, str]]:
+        waiting = dict.fromkeys(self._readiness.awaited, "not ready")
+        return self._readiness.is_ready, waiting
+
+
+async def serve(parts: Mapping[str, Part], base: Foundation, grace_s: float) -> int:
+    """Runs a service's parts to their end; the process's exit code."""
+    base.metrics.gauge(metric_names.NATS_CONNECTED, lambda: 1.0 if base.nats.is_connected else 0.0)
+    every = {"connections": base.connections, **parts}
+    return await run_parts(every, grace_s=grace_s, readiness=base.readiness)

@@ -1,0 +1,167 @@
+"""Every metric of the suite, once: its kind, unit, meaning and the labels it may carry.
+
+Labels come from closed sets (a source, a durable, an upstream, an error code). A shop, a
+connection or an id is never a label: one series for each would grow with the customers.
+Names follow the Prometheus conventions: counters end in `_total`, and the unit is in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class MetricKind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """What a metric is. `unit` is a UCUM code; `buckets` are upper bounds in that unit."""
+
+    kind: MetricKind
+    unit: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+INGEST_DELIVERIES: Final = "tidewire_ingest_deliveries_total"
+INGEST_SHED: Final = "tidewire_ingest_shed_total"
+INGEST_COMMIT: Final = "tidewire_ingest_commit_seconds"
+INGEST_COMMIT_FAILURES: Final = "tidewire_ingest_commit_failures_total"
+INGEST_SEGMENT_BYTES: Final = "tidewire_ingest_segment_bytes"
+INGEST_SEGMENT_DELIVERIES: Final = "tidewire_ingest_segment_deliveries"
+INGEST_PENDING_BYTES: Final = "tidewire_ingest_pending_bytes"
+
+NORMALIZER_DELIVERIES: Final = "tidewire_normalizer_deliveries_total"
+NORMALIZER_FACTS: Final = "tidewire_normalizer_facts_total"
+NORMALIZER_BATCHES: Final = "tidewire_normalizer_batches_total"
+NORMALIZER_BATCH_RETRIES: Final = "tidewire_normalizer_batch_retries_total"
+NORMALIZER_BATCH: Final = "tidewire_normalizer_batch_seconds"
+NORMALIZER_LAG: Final = "tidewire_normalizer_lag_seconds"
+NORMALIZER_QUEUE_BYTES: Final = "tidewire_normalizer_queue_bytes"
+
+EVENTS_SENT: Final = "tidewire_events_sent_total"
+EVENTS_REFUSED: Final = "tidewire_events_refused_total"
+EVENTS_RETRIED: Final = "tidewire_events_retried_total"
+EVENTS_IGNORED: Final = "tidewire_events_ignored_total"
+EVENTS_REQUEST: Final = "tidewire_events_request_seconds"
+EVENTS_BATCH: Final = "tidewire_events_batch_events"
+
+CONSUMER_LAG: Final = "tidewire_consumer_lag_messages"
+CONSUMER_HANDLED: Final = "tidewire_consumer_handled_total"
+DEAD_LETTERS: Final = "tidewire_dead_letters_total"
+
+UPSTREAM_CALLS: Final = "tidewire_upstream_calls_total"
+UPSTREAM_CALL: Final = "tidewire_upstream_call_seconds"
+RPC_SERVED: Final = "tidewire_rpc_served_total"
+RPC_DURATION: Final = "tidewire_rpc_seconds"
+
+NATS_CONNECTED: Final = "tidewire_nats_connected"
+SPANS: Final = "tidewire_telemetry_spans_total"
+SERIES_FOLDED: Final = "tidewire_telemetry_series_folded_total"
+
+_FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""For what a caller waits for: a commit must end within the 2.5 s that ingest may take."""
+
+_CALL_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""For calls to others, whose time limits end at 30 s."""
+
+_COUNTS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+_BYTES: Final = tuple(float(1024 * 4**power) for power in range(7))
+
+
+def _counter(meaning: str, *labels: str, unit: str = "1") -> MetricSpec:
+    return MetricSpec(MetricKind.COUNTER, unit, meaning, labels)
+
+
+def _gauge(meaning: str, *labels: str, unit: str = "1") -> MetricSpec:
+    return MetricSpec(MetricKind.GAUGE, unit, meaning, labels)
+
+
+def _histogram(meaning: str, *labels: str, unit: str, buckets: tuple[float, ...]) -> MetricSpec:
+    return MetricSpec(MetricKind.HISTOGRAM, unit, meaning, labels, buckets)
+
+
+METRICS: Final[Mapping[str, MetricSpec]] = {
+    INGEST_DELIVERIES: _counter(
+        "Deliveries answered, by source and outcome: `stored`, or why they were refused.",
+        "source",
+        "outcome",
+    ),
+    INGEST_SHED: _counter(
+        "Deliveries answered 503 before they were read, by what was full.", "source", "reason"
+    ),
+    INGEST_COMMIT: _histogram(
+        "Time from sending a segment to its acknowledgement by the stream.",
+        unit="s",
+        buckets=_FAST_S,
+    ),
+    INGEST_COMMIT_FAILURES: _counter("Segments the stream did not take, by error code.", "code"),
+    INGEST_SEGMENT_BYTES: _histogram("Size of a committed segment.", unit="By", buckets=_BYTES),
+    INGEST_SEGMENT_DELIVERIES: _histogram(
+        "Deliveries in a committed segment.", unit="{delivery}", buckets=_COUNTS
+    ),
+    INGEST_PENDING_BYTES: _gauge("Bytes accepted and not yet committed.", unit="By"),
+    NORMALIZER_DELIVERIES: _counter(
+        "Deliveries decided, by resource kind and result (applied, stale, duplicate, ignored, …).",
+        "kind",
+        "result",
+    ),
+    NORMALIZER_FACTS: _counter("Facts published, by kind.", "kind"),
+    NORMALIZER_BATCHES: _counter("Atomic batches written, by result.", "result"),
+    NORMALIZER_BATCH_RETRIES: _counter(
+        "Atomic batches built again because a subject had moved, by reason.", "reason"
+    ),
+    NORMALIZER_BATCH: _histogram(
+        "Time to write one atomic batch, retries included.", unit="s", buckets=_FAST_S
+    ),
+    NORMALIZER_LAG: _gauge("Age of the oldest delivery read and not yet decided.", unit="s"),
+    NORMALIZER_QUEUE_BYTES: _gauge("Bytes of deliveries read ahead.", unit="By"),
+    EVENTS_SENT: _counter("Events the upstream accepted.", "event_name", "dialect"),
+    EVENTS_REFUSED: _counter(
+        "Events the upstream refused for good, by its code.", "event_name", "dialect", "code"
+    ),
+    EVENTS_RETRIED: _counter("Events sent again after a failed request.", "event_name", "dialect"),
+    EVENTS_IGNORED: _counter("Facts that are no event for us, by reason.", "reason"),
+    EVENTS_REQUEST: _histogram(
+        "Time of one request to the events upstream.", "dialect", unit="s", buckets=_CALL_S
+    ),
+    EVENTS_BATCH: _histogram("Events in one request.", "dialect", unit="{event}", buckets=_COUNTS),
+    CONSUMER_LAG: _gauge(
+        "Messages that a durable consumer has still to see or to acknowledge.",
+        "durable",
+        unit="{message}",
+    ),
+    CONSUMER_HANDLED: _counter(
+        "Messages handled, by durable consumer and verdict.", "durable", "verdict"
+    ),
+    DEAD_LETTERS: _counter(
+        "Messages set aside for good, by service and class of reason (permanent, exhausted, …).",
+        "service",
+        "reason",
+    ),
+    UPSTREAM_CALLS: _counter(
+        "Calls to an upstream, by result: `ok` or the kind of error.", "upstream", "result"
+    ),
+    UPSTREAM_CALL: _histogram(
+        "Time of one call to an upstream.", "upstream", unit="s", buckets=_CALL_S
+    ),
+    RPC_SERVED: _counter("Calls served over gRPC, by method and status code.", "method", "code"),
+    RPC_DURATION: _histogram(
+        "Time to serve one call over gRPC.", "method", unit="s", buckets=_CALL_S
+    ),
+    NATS_CONNECTED: _gauge("1 while connected to NATS, else 0."),
+    SPANS: _counter(
+        "Spans by result; `emitted` less `exported` and `failed` are waiting or were dropped.",
+        "result",
+    ),
+    SERIES_FOLDED: _counter(
+        "Times a metric had too many label values, so that one was counted as `other`.", "metric"
+    ),
+}

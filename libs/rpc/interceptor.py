@@ -1,0 +1,243 @@
+"""What every rpc of ours goes through: validation, one error vocabulary, one line in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias, cast
+
+import grpc
+import protovalidate
+import structlog
+
+from libs.clock import Clock
+from libs.errors import Kind, ServiceError
+from libs.rpc.errors import UNFORESEEN, FieldViolation, RequestInvalidError, status_of
+
+Observe = Callable[[str, int, int, str | None, ServiceError | None], None]
+"""Told of each finished rpc: method, started_ns, ended_ns, incoming traceparent, error."""
+
+# In quotes: only the stubs know these as generic.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+Behaviour: TypeAlias = "Callable[[Any, Context], Awaitable[Any]]"
+
+incoming_traceparent: ContextVar[str | None] = ContextVar("incoming_traceparent", default=None)
+"""The `traceparent` that the caller of the rpc under way has sent."""
+
+_log = structlog.stdlib.get_logger()
+
+_LOG_LEVELS: Final = {
+    Kind.RETRYABLE: "info",
+    Kind.THROTTLED: "info",
+    Kind.AUTH: "warning",
+    Kind.PERMANENT: "error",
+}
+
+# Health checks and reflection come with their own status codes, and every few seconds.
+_PLUMBING = ("/grpc.health.", "/grpc.reflection.")
+
+# Seconds for a stream to come to its own end once the server stops.
+_STREAM_GRACE_S = 0.5
+
+_CANCELLED = ServiceError(Kind.RETRYABLE, "rpc_cancelled")
+_ABORTED = ServiceError(Kind.PERMANENT, "rpc_aborted")
+
+
+def checked(request: object) -> None:
+    """Holds a request against the rules of its schema.
+
+    Raises:
+        RequestInvalidError: with every violation, the field of each named.
+    """
+    found = protovalidate.collect_violations(cast("Any", request))
+    if found:
+        raise RequestInvalidError([_violation(each.proto) for each in found])
+
+
+def _violation(proto: Any) -> FieldViolation:
+    elements = proto.field.elements if proto.field is not None else ()
+    return FieldViolation(
+        field=".".join(element.field_name + _subscript(element) for element in elements),
+        description=proto.message or proto.rule_id,
+    )
+
+
+def _subscript(element: Any) -> str:
+    # Positions are shown, keys of maps are not: a key may be anything a caller sent.
+    subscript = element.subscript
+    if subscript is None:
+        return ""
+    return f"[{subscript.value}]" if subscript.field == "index" else "[key]"
+
+
+class ServiceInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of a server; see the functions for what each rpc goes through."""
+
+    def __init__(self, clock: Clock, observe: Observe | None, stopping: asyncio.Event) -> None:
+        self._clock = clock
+        self._observe = observe
+        self._stopping = stopping
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The handler of the method that is called, wrapped; a method nobody knows stays so."""
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        if handler is None:
+            return None
+        if method.startswith(_PLUMBING):
+            return self._plumbing(handler)
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        traceparent = metadata.get("traceparent")
+        return self._wrapped(handler, method, traceparent if isinstance(traceparent, str) else None)
+
+    def _wrapped(self, handler: Handler, method: str, traceparent: str | None) -> Handler:
+        behaviour = self._behaviour(handler)
+
+        async def served(request: Any, context: Context) -> Any:
+            if handler.request_streaming:
+                request = _each_checked(request)
+            else:
+                checked(request)
+            return await behaviour(request, context)
+
+        async def observed(request: Any, context: Context) -> Any:
+            return await self._observed(method, traceparent, served, request, context)
+
+        return _like(handler, observed)
+
+    def _plumbing(self, handler: Handler) -> Handler:
+        behaviour = self._behaviour(handler)
+
+        async def served(request: Any, context: Context) -> Any:
+            try:
+                return await behaviour(request, context)
+            except ServiceError as error:
+                await _abort(context, error)
+
+        return _like(handler, served) if handler.response_streaming else handler
+
+    def _behaviour(self, handler: Handler) -> Behaviour:
+        _, behaviour = _shape(handler)
+        if not handler.response_streaming:
+            return cast("Behaviour", behaviour)
+
+        async def streaming(request: Any, context: Context) -> None:
+            await self._while_serving(_written(behaviour, request, context))
+
+        return streaming
+
+    async def _while_serving(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Ends a stream soon after a stop: a client that watches would hold the process up.
+
+        Raises:
+            ServiceError: RETRYABLE, `server_stopping`; another replica has the rest.
+        """
+        tasks = [asyncio.create_task(answering), asyncio.create_task(self._streams_over())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not tasks[0].done():
+                raise ServiceError(Kind.RETRYABLE, "server_stopping", "call again, elsewhere")
+            await tasks[0]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _streams_over(self) -> None:
+        await self._stopping.wait()
+        await self._clock.sleep(_STREAM_GRACE_S)
+
+    async def _observed(
+        self,
+        method: str,
+        traceparent: str | None,
+        served: Behaviour,
+        *call: Any,
+    ) -> Any:
+        _, context = call
+        started_ns = self._clock.now_ns()
+        token = incoming_traceparent.set(traceparent)
+        # Whatever escapes below is not an Exception: the caller hung up, or time is over.
+        error: ServiceError | None = _CANCELLED
+        try:
+            answer = await served(*call)
+            error = None
+        except grpc.aio.AbortError:
+            error = _ABORTED
+            raise
+        except ServiceError as raised:
+            error = raised
+            await _abort(context, raised)
+        except Exception:  # noqa: BLE001  the caller learns that it failed, the log learns why
+            error = UNFORESEEN
+            _log.exception("rpc_failed_unforeseen", method=method)
+            await _abort(context, UNFORESEEN)
+        else:
+            return answer
+        finally:
+            incoming_traceparent.reset(token)
+            self._finished(method, started_ns, traceparent, error)
+
+    def _finished(
+        self, method: str, started_ns: int, traceparent: str | None, error: ServiceError | None
+    ) -> None:
+        ended_ns = self._clock.now_ns()
+        getattr(_log, _LOG_LEVELS[error.kind] if error else "info")(
+            "rpc_served",
+            method=method,
+            duration_ms=(ended_ns - started_ns) / 1e6,
+            kind=error.kind.value if error else None,
+            code=error.code if error else "ok",
+        )
+        if self._observe is not None:
+            self._observe(method, started_ns, ended_ns, traceparent, error)
+
+
+def _shape(handler: Handler) -> tuple[Callable[..., Handler], Callable[..., Any]]:
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler, cast("Any", handler.unary_unary)
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler, cast("Any", handler.unary_stream)
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler, cast("Any", handler.stream_unary)
+        case _:
+            return grpc.stream_stream_rpc_method_handler, cast("Any", handler.stream_stream)
+
+
+def _like(handler: Handler, behaviour: Behaviour) -> Handler:
+    """A handler of the same shape and codec that does `behaviour`."""
+    make, _ = _shape(handler)
+    return make(
+        behaviour,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+async def _written(behaviour: Callable[..., Any], request: Any, context: Context) -> None:
+    answers = behaviour(request, context)
+    if inspect.isawaitable(answers):  # a handler that writes to the context by itself
+        await answers
+        return
+    async for answer in answers:
+        await context.write(answer)
+
+
+async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        checked(request)
+        yield request
+
+
+async def _abort(context: Context, error: ServiceError) -> None:
+    status = status_of(error)
+    await context.abort(status.code, status.details, status.trailers)

@@ -1,0 +1,142 @@
+"""A gRPC server as a part of a process: health, reflection, limits, one error vocabulary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from libs.clock import Clock
+from libs.errors import ServiceError, permanent
+from libs.lifecycle import Readiness
+from libs.rpc.interceptor import Observe, ServiceInterceptor, incoming_traceparent
+from libs.settings import Address
+
+__all__ = ["MESSAGE_BYTES_MAX", "RpcServer", "RpcService", "incoming_traceparent"]
+
+MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+_RPCS_MAX = 1_000
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A dead peer is noticed after 60 + 20 s, and clients may ask as often as every 20 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    # Otherwise a second server on the same port starts without a word and takes half the calls.
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(frozen=True)
+class RpcService:
+    """A service to be served: its full name, and what adds it to a server.
+
+    `RpcService("tidewire.ingest.v1.IngestService",
+    partial(add_IngestServiceServicer_to_server, servicer))`
+    """
+
+    name: str
+    add_to: Callable[[grpc.aio.Server], None]
+
+
+@dataclass(kw_only=True)
+class RpcServer:
+    """Serves `services` on `address` until stopped; a Part for `run_parts`.
+
+    Health (`grpc.health.v1`) follows `readiness`, for each service and for the whole. A stop
+    refuses new rpcs at once, ends streams with UNAVAILABLE, and lets all other rpcs under way
+    finish until the process's grace is over.
+
+    Raises:
+        ServiceError: PERMANENT, `grpc_needs_loopback`, for an address that others can reach:
+            callers are not authorised yet, so that anybody could read a shop's orders.
+    """
+
+    address: Address
+    services: Sequence[RpcService]
+    readiness: Readiness
+    clock: Clock
+    observe: Observe | None = None
+
+    def __post_init__(self) -> None:
+        if not self.address.is_loopback:
+            raise permanent(
+                "grpc_needs_loopback",
+                f"{self.address} can be reached from outside and gRPC callers are not authorised "
+                "yet; use 127.0.0.1 and put an authorising proxy in front",
+            )
+        self._stopping = asyncio.Event()
+        self.port = 0
+        """The port it listens on, once ready."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serves until `stop`, then until the last rpc under way has ended.
+
+        Raises:
+            ServiceError: PERMANENT, `grpc_address_taken`, if it cannot listen there.
+        """
+        checks = health.aio.HealthServicer()
+        server = self._server(checks)
+        self.port = _listening(server, self.address)
+        await server.start()
+        following = asyncio.create_task(self._follow(checks), name="health")
+        try:
+            ready()
+            await self._stopping.wait()
+            following.cancel()
+            await checks.enter_graceful_shutdown()
+            await server.stop(grace=_UNBOUNDED_S)
+        finally:
+            following.cancel()
+            await server.stop(grace=None)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _server(self, checks: health.aio.HealthServicer) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[ServiceInterceptor(self.clock, self.observe, self._stopping)],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=_RPCS_MAX,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        for service in self.services:
+            service.add_to(server)
+        names = [service.name for service in self.services]
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+        return server
+
+    async def _follow(self, checks: health.aio.HealthServicer) -> None:
+        async for is_ready in self.readiness.changes():
+            status = (
+                health_pb2.HealthCheckResponse.SERVING
+                if is_ready
+                else health_pb2.HealthCheckResponse.NOT_SERVING
+            )
+            for name in ("", *(service.name for service in self.services)):
+                await checks.set(name, status)
+
+
+# The process's own grace ends the wait sooner, by cancelling `run`.
+_UNBOUNDED_S = 3_600.0
+
+
+def _listening(server: grpc.aio.Server, address: Address) -> int:
+    try:
+        return server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise _taken(address) from error
+
+
+def _taken(address: Address) -> ServiceError:
+    return permanent("grpc_address_taken", f"cannot listen on {address}; is another one running?")

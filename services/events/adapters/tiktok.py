@@ -1,0 +1,72 @@
+"""TikTok's Events API: paths and the meaning of its answers. No loops, no retries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+
+from libs.clock import Clock
+from libs.connections import Credentials
+from libs.errors import ServiceError
+from libs.http.client import Answer, Limit, Request, Unlimited, Upstream
+from libs.retry import RetryPolicy
+from services.events.domain.answers import Answered, answered, refused
+from services.events.domain.dialect import HttpRequest
+
+
+def _check(answer: Answer) -> ServiceError | None:
+    return refused(answer.status, answer.body)
+
+
+class TikTokEvents:
+    """Sends one request of a dialect and says what TikTok made of it."""
+
+    def __init__(
+        self,
+        base_url: str,
+        session: aiohttp.ClientSession,
+        credentials: Credentials,
+        clock: Clock,
+        *,
+        timeout_s: float = 10.0,
+        limit: Limit | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._credentials = credentials
+        self._timeout_s = timeout_s
+        self._upstream = Upstream(
+            name="tiktok",
+            session=session,
+            # The bus does the waiting: one try a delivery.
+            policy=RetryPolicy(attempts_max=1),
+            clock=clock,
+            limit=limit or Unlimited(),
+            check=_check,
+        )
+
+    async def send(
+        self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
+    ) -> Answered:
+        """What TikTok made of the request's events.
+
+        Raises:
+            ServiceError: none was accepted for certain; `answers.RefusedError` where TikTok said
+                so itself.
+        """
+        token = await self._credentials.access_token(connection_id)
+        answer = await self._upstream.call(
+            Request(
+                method="POST",
+                url=f"{self._base_url}{request.path}",
+                headers={
+                    "Access-Token": token.reveal(),
+                    "Content-Type": "application/json",
+                    **headers,
+                },
+                body=request.body,
+                timeout_s=self._timeout_s,
+                answer_bytes_max=1024 * 1024,
+            )
+        )
+        return answered(answer.status, answer.body)

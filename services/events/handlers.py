@@ -1,0 +1,374 @@
+"""What the events service does with facts: map, send, record the outcome; then the fact is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from libs import metric_names
+from libs.bus.consumer import GivenUp, Unit
+from libs.clock import Clock
+from libs.errors import Kind, ServiceError
+from libs.sinks import unit_of
+from libs.telemetry import Metrics, SpanRef, Tracer
+from services.events.adapters import facts
+from services.events.domain.answers import Answered, Meaning
+from services.events.domain.conversions import decide_cart, decide_checkout, decide_purchase
+from services.events.domain.model import Conversion, Ignored
+from services.events.domain.settings import EventSettings
+from services.events.domain.tracked import decide_tracked
+from services.events.sender import Outgoing, Pixel, Sender, Sent
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.common.v1 import sealed_pb2
+from tidewire.delivery.v1 import outcome_pb2
+
+_KINDS: Final = {
+    Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
+    Meaning.UNCERTAIN: outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
+}
+_WORST_FIRST: Final = (
+    outcome_pb2.OUTCOME_KIND_DEAD,
+    outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
+    outcome_pb2.OUTCOME_KIND_DELIVERED,
+    outcome_pb2.OUTCOME_KIND_IGNORED,
+)
+
+
+class Opener(Protocol):
+    """Opens what was sealed for a shop."""
+
+    async def open_bytes(self, payload: sealed_pb2.Payload, shop: str) -> bytes: ...
+
+
+class Outcomes(Protocol):
+    """Where outcomes are recorded."""
+
+    async def ended(self, shop: str, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]: ...
+
+    async def record(self, outcomes: Sequence[outcome_pb2.Outcome]) -> None: ...
+
+
+class DeadLetters(Protocol):
+    """Where what was given up is kept, whole."""
+
+    async def store(self, letter: outcome_pb2.DeadLetter) -> None: ...
+
+
+class Pixels(Protocol):
+    """The pixels of a shop."""
+
+    def of_shop(self, shop: str) -> Sequence[Pixel]: ...
+
+
+@dataclass(slots=True)
+class _Share:
+    """One unit at one pixel."""
+
+    pixel: Pixel
+    conversions: list[Conversion]
+    ignored: str = ""
+    sent: list[Sent] = field(default_factory=list)
+    failed: ServiceError | None = None
+
+
+@dataclass(slots=True)
+class _Task:
+    """One unit in hand."""
+
+    unit: Unit
+    record: record_pb2.FactRecord
+    span: SpanRef
+    started_ns: int
+    shares: list[_Share] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return unit_of(self.record.kind, self.record.fact_id)
+
+
+class Handlers:
+    """Handles units of one shop at a time, in order."""
+
+    def __init__(
+        self,
+        *,
+        opener: Opener,
+        pixels: Pixels,
+        sender: Sender,
+        outcomes: Outcomes,
+        dead_letters: DeadLetters,
+        tracer: Tracer,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._opener = opener
+        self._pixels = pixels
+        self._sender = sender
+        self._outcomes = outcomes
+        self._dead_letters = dead_letters
+        self._tracer = tracer
+        self._metrics = metrics
+        self._clock = clock
+
+    async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
+        """Maps and sends; a unit has ended when all its pixels have their outcome."""
+        tasks = [await self._task(unit) for unit in units]
+        ended = await self._already_ended(tasks)
+        for task in tasks:
+            task.shares = [s for s in task.shares if (s.pixel.sink, task.name) not in ended]
+        await self._send_all(tasks)
+        await self._bury_refused(tasks)
+        await self._outcomes.record(
+            [
+                self._outcome(task, share)
+                for task in tasks
+                for share in task.shares
+                if _unended(share) is None
+            ]
+        )
+        for task in tasks:
+            self._trace(task)
+        return [_worst(filter(None, map(_unended, task.shares))) for task in tasks]
+
+    async def bury(self, given_up: GivenUp) -> None:
+        """Stores dead letters and outcomes for every pixel at which the unit has not ended."""
+        task = await self._task(given_up.unit)
+        ended = await self._outcomes.ended(
+            task.record.shop, [(share.pixel.sink, task.name) for share in task.shares]
+        )
+        for share in task.shares:
+            if (share.pixel.sink, task.name) in ended:
+                continue
+            share.sent = [given_up.error] * len(share.conversions)
+            share.failed = None if share.conversions else given_up.error
+            await self._bury(task, share, given_up.error, given_up.reason)
+            outcome = self._outcome(task, share)
+            outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
+            outcome.reason = given_up.reason
+            await self._outcomes.record([outcome])
+
+    # -- mapping ---------------------------------------------------------------------------------
+
+    async def _task(self, unit: Unit) -> _Task:
+        started_ns = self._clock.now_ns()
+        record = record_pb2.FactRecord.FromString(unit.data)
+        parent = SpanRef.parse(record.traceparent) or self._tracer.start_trace()
+        task = _Task(unit, record, self._tracer.child(parent), started_ns)
+        pixels = self._pixels.of_shop(record.shop)
+        try:
+            opened = await self._opener.open_bytes(record.payload, record.shop)
+        except ServiceError as error:
+            if error.kind is not Kind.PERMANENT:
+                raise
+            # This one fact cannot be opened; its neighbours in the batch can.
+            task.shares = [_Share(pixel, [], failed=error) for pixel in pixels]
+            return task
+        fact = fact_pb2.Fact.FromString(opened)
+        for pixel in pixels:
+            if fact.events_tracked.pixel_code in ("", pixel.settings.pixel_code):
+                task.shares.append(self._share(pixel, fact))
+        return task
+
+    def _share(self, pixel: Pixel, fact: fact_pb2.Fact) -> _Share:
+        now_s = self._clock.now_ns() / 1e9
+        try:
+            decided = _decided(fact, pixel.settings, now_s)
+        except ServiceError as error:
+            return _Share(pixel, [], failed=error)
+        conversions = [one for one in decided if isinstance(one, Conversion)]
+        reasons = [one.reason.value for one in decided if isinstance(one, Ignored)]
+        if not conversions:
+            return _Share(pixel, [], ignored=reasons[0] if reasons else "nothing_to_send")
+        if pixel.settings.shadow:
+            return _Share(pixel, conversions, ignored="shadow")
+        return _Share(pixel, conversions)
+
+    async def _already_ended(self, tasks: Sequence[_Task]) -> set[tuple[str, str]]:
+        """What an earlier try has finished. Only a redelivered unit can have had one."""
+        again = [task for task in tasks if task.unit.redelivered and task.shares]
+        if not again:
+            return set()
+        pairs = [(share.pixel.sink, task.name) for task in again for share in task.shares]
+        return await self._outcomes.ended(again[0].record.shop, pairs)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    async def _send_all(self, tasks: Sequence[_Task]) -> None:
+        """Each pixel on its own: one that hangs holds up no other of the shop."""
+        by_pixel: dict[str, list[tuple[_Task, _Share]]] = {}
+        for task in tasks:
+            for share in task.shares:
+                if share.conversions and not share.ignored:
+                    by_pixel.setdefault(share.pixel.sink, []).append((task, share))
+        await asyncio.gather(*(self._send(pairs) for pairs in by_pixel.values()))
+
+    async def _send(self, pairs: Sequence[tuple[_Task, _Share]]) -> None:
+        outgoing = [
+            Outgoing(conversion, task.span)
+            for task, share in pairs
+            for conversion in share.conversions
+        ]
+        results = iter(await self._sender.send(pairs[0][1].pixel, outgoing))
+        for _, share in pairs:
+            share.sent = [next(results) for _ in share.conversions]
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    async def _bury_refused(self, tasks: Sequence[_Task]) -> None:
+        """What TikTok or the mapping refused for good: the letter is stored before the outcome."""
+        for task in tasks:
+            for share in task.shares:
+                error = _refusal(share)
+                if error is not None and _unended(share) is None:
+                    await self._bury(task, share, error, f"permanent/{error.code}")
+
+    async def _bury(self, task: _Task, share: _Share, error: ServiceError, reason: str) -> None:
+        record = task.record
+        # What we could not map and what TikTok would not take are different people's work.
+        reason_class = "mapping" if share.failed is not None else reason.partition("/")[0]
+        letter = outcome_pb2.DeadLetter(
+            dead_letter_id=f"{share.pixel.sink}.{record.shop}.{task.name}",
+            service="events",
+            reason_class=reason_class,
+            code=error.code,
+            message=error.message,
+            path=error.path or "",
+            shop=record.shop,
+            delivery_id=record.delivery_id,
+            unit=task.name,
+            sink=share.pixel.sink,
+            upstream_code=getattr(error, "upstream_code", 0),
+            attempts=task.unit.attempts + 1,
+            traceparent=record.traceparent,
+            original=record.payload,
+            received_at=record.received_at,
+        )
+        letter.died_at.FromNanoseconds(self._clock.now_ns())
+        await self._dead_letters.store(letter)
+        self._metrics.counter(
+            metric_names.DEAD_LETTERS, service="events", reason=reason_class
+        ).value += 1
+
+    def _outcome(self, task: _Task, share: _Share) -> outcome_pb2.Outcome:
+        events = _event_outcomes(share)
+        error = _refusal(share)
+        outcome = outcome_pb2.Outcome(
+            unit=task.name,
+            sink=share.pixel.sink,
+            shop=task.record.shop,
+            kind=_kind(share, events),
+            reason=share.ignored or (f"permanent/{error.code}" if error else ""),
+            attempts=task.unit.attempts + 1 if share.sent else 0,
+            received_at=task.record.received_at,
+            events=events,
+            delivery_id=task.record.delivery_id,
+            trace_id=task.span.trace_hex,
+        )
+        outcome.ended_at.FromNanoseconds(self._clock.now_ns())
+        if share.ignored:
+            self._metrics.counter(metric_names.EVENTS_IGNORED, reason=share.ignored).value += 1
+        return outcome
+
+    def _trace(self, task: _Task) -> None:
+        if not task.span.sampled:
+            return
+        ignored = next((share.ignored for share in task.shares if share.ignored), "")
+        attributes: Mapping[str, str | int] = {
+            "fact_id": task.record.fact_id,
+            "kind": task.record.kind,
+            "shop": task.record.shop,
+            "attempt": task.unit.attempts + 1,
+            **({"reason": ignored} if ignored else {}),
+        }
+        self._tracer.emit(
+            "fact consumed",
+            task.span,
+            parent=SpanRef.parse(task.record.traceparent),
+            start_ns=task.started_ns,
+            end_ns=self._clock.now_ns(),
+            attributes=attributes,
+            error=_worst(filter(None, map(_unended, task.shares))),
+        )
+
+
+def _decided(
+    fact: fact_pb2.Fact, settings: EventSettings, now_s: float
+) -> Sequence[Conversion | Ignored]:
+    match fact.WhichOneof("happened"):
+        case "order_paid":
+            return [decide_purchase(facts.paid_order(fact.order_paid), settings, now_s)]
+        case "checkout_started":
+            started = facts.started_checkout(fact.checkout_started)
+            return [decide_checkout(started, settings, now_s)]
+        case "cart_lines_added":
+            added = decide_cart(facts.cart_lines_added(fact.cart_lines_added), settings, now_s)
+            return [added] if isinstance(added, Ignored) else added
+        case "events_tracked":
+            events = map(facts.tracked_event, fact.events_tracked.events)
+            return [decide_tracked(event, settings, now_s) for event in events]
+        case _:
+            return []
+
+
+def _unended(share: _Share) -> ServiceError | None:
+    """The error because of which a share must be tried again; None where it has ended."""
+    errors = [sent for sent in share.sent if isinstance(sent, ServiceError)]
+    return _worst(error for error in errors if error.kind is not Kind.PERMANENT)
+
+
+def _refusal(share: _Share) -> ServiceError | None:
+    """The error for which a share, or a part of it, is given up."""
+    if share.failed is not None:
+        return share.failed
+    errors = (sent for sent in share.sent if isinstance(sent, ServiceError))
+    return next((error for error in errors if error.kind is Kind.PERMANENT), None)
+
+
+def _worst(errors: Iterable[ServiceError]) -> ServiceError | None:
+    """The error that decides for all: one that waits for a person before one that waits."""
+    found = list(errors)
+    return next((error for error in found if error.kind is Kind.AUTH), found[0] if found else None)
+
+
+def _kind(
+    share: _Share, events: Sequence[outcome_pb2.EventOutcome]
+) -> outcome_pb2.OutcomeKind.ValueType:
+    if share.failed is not None:
+        return outcome_pb2.OUTCOME_KIND_DEAD
+    if share.ignored:
+        return outcome_pb2.OUTCOME_KIND_IGNORED
+    kinds = {event.kind for event in events}
+    return next(kind for kind in _WORST_FIRST if kind in kinds)
+
+
+def _event_outcomes(share: _Share) -> list[outcome_pb2.EventOutcome]:
+    if share.ignored:
+        return [
+            outcome_pb2.EventOutcome(
+                event_id=conversion.event_id,
+                event=conversion.name,
+                kind=outcome_pb2.OUTCOME_KIND_IGNORED,
+                reason=share.ignored,
+            )
+            for conversion in share.conversions
+        ]
+    return [
+        _event_outcome(conversion, sent)
+        for conversion, sent in zip(share.conversions, share.sent, strict=True)
+    ]
+
+
+def _event_outcome(conversion: Conversion, sent: Sent) -> outcome_pb2.EventOutcome:
+    outcome = outcome_pb2.EventOutcome(event_id=conversion.event_id, event=conversion.name)
+    if isinstance(sent, Answered):
+        outcome.kind = _KINDS[sent.meaning]
+        outcome.upstream_code = sent.code
+        outcome.upstream_request_id = sent.request_id
+    else:
+        outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
+        outcome.reason = sent.code
+        outcome.upstream_code = getattr(sent, "upstream_code", 0)
+        outcome.upstream_request_id = getattr(sent, "request_id", "")
+    return outcome

@@ -1,0 +1,180 @@
+"""Sends conversions of one pixel and comes back with one result each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from opentelemetry.trace import SpanKind
+
+from libs import metric_names
+from libs.errors import Kind, ServiceError
+from libs.telemetry import Metrics, SpanRef, Tracer
+from services.events.domain.answers import Answered, RefusedError
+from services.events.domain.dialect import Dialect, HttpRequest
+from services.events.domain.dialects import dialect_of
+from services.events.domain.isolation import parts_after_refusal
+from services.events.domain.model import Conversion
+from services.events.domain.settings import EventSettings
+
+
+class EventsApi(Protocol):
+    """TikTok, as the sender needs it."""
+
+    async def send(
+        self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
+    ) -> Answered:
+        """What TikTok made of the request's events; raises ServiceError where it took none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixel:
+    """One pixel to send to."""
+
+    connection_id: str
+    sink: str
+    settings: EventSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A conversion on its way, and the trace it belongs to."""
+
+    conversion: Conversion
+    trace: SpanRef
+
+
+Sent = Answered | ServiceError
+"""What became of one conversion."""
+
+
+class Sender:
+    """Batches, sends, isolates. Raises nothing: each conversion has its own result."""
+
+    def __init__(self, api: EventsApi, tracer: Tracer, metrics: Metrics) -> None:
+        self._api = api
+        self._tracer = tracer
+        self._metrics = metrics
+
+    async def send(self, pixel: Pixel, outgoing: Sequence[Outgoing]) -> list[Sent]:
+        """One result for each of `outgoing`, in order."""
+        dialect = dialect_of(pixel.settings.dialect)
+        results: dict[int, Sent] = {}
+        traces = {id(one.conversion): one.trace for one in outgoing}
+        waiting = dialect.encode([one.conversion for one in outgoing], pixel.settings)
+        while waiting:
+            request = waiting.pop(0)
+            sent = await self._send_one(pixel, request, traces)
+            smaller = self._isolated(dialect, pixel.settings, request, sent)
+            waiting[:0] = smaller
+            if not smaller:
+                results.update((id(conversion), sent) for conversion in request.conversions)
+                self._count(pixel.settings, request, sent)
+        return [results[id(one.conversion)] for one in outgoing]
+
+    @staticmethod
+    def _isolated(
+        dialect: Dialect, settings: EventSettings, request: HttpRequest, sent: Sent
+    ) -> list[HttpRequest]:
+        """What to send instead of a request that was refused for what is in it."""
+        if not isinstance(sent, RefusedError) or sent.kind is not Kind.PERMANENT:
+            return []
+        parts = parts_after_refusal(request.conversions, sent.at)
+        return [smaller for part in parts for smaller in dialect.encode(part, settings)]
+
+    async def _send_one(
+        self, pixel: Pixel, request: HttpRequest, traces: Mapping[int, SpanRef]
+    ) -> Sent:
+        # The call is one span in a trace of its own; each event has a short one in its own trace.
+        call = self._tracer.start_trace()
+        started_ns = self._tracer.now_ns()
+        sent: Sent
+        try:
+            sent = await self._api.send(
+                request, pixel.connection_id, {"traceparent": call.traceparent()}
+            )
+        except ServiceError as error:
+            sent = error
+        ended_ns = self._tracer.now_ns()
+        dialect = pixel.settings.dialect.value
+        self._metrics.histogram(metric_names.EVENTS_REQUEST, dialect=dialect).observe(
+            (ended_ns - started_ns) / 1e9
+        )
+        self._metrics.histogram(metric_names.EVENTS_BATCH, dialect=dialect).observe(
+            len(request.conversions)
+        )
+        self._trace(pixel, request, traces, call, sent, started_ns, ended_ns)
+        return sent
+
+    def _trace(
+        self,
+        pixel: Pixel,
+        request: HttpRequest,
+        traces: Mapping[int, SpanRef],
+        call: SpanRef,
+        sent: Sent,
+        started_ns: int,
+        ended_ns: int,
+    ) -> None:
+        parents = [traces[id(conversion)] for conversion in request.conversions]
+        if not (call.sampled or any(parent.sampled for parent in parents)):
+            return
+        # Somebody follows one of its events: then the call is shown, whatever its own lot was.
+        call = SpanRef(call.trace_id, call.span_id, sampled=True)
+        error = sent if isinstance(sent, ServiceError) else None
+        code = sent.code if isinstance(sent, Answered) else getattr(sent, "upstream_code", 0)
+        request_id = getattr(sent, "request_id", "")
+        self._tracer.emit(
+            "tiktok events call",
+            call,
+            parent=None,
+            start_ns=started_ns,
+            end_ns=ended_ns,
+            kind=SpanKind.CLIENT,
+            attributes={
+                "upstream": "tiktok",
+                "url.path": request.path,
+                "batch_size": len(request.conversions),
+                "dialect": pixel.settings.dialect.value,
+                "sink": pixel.sink,
+                "code": code,
+                "request_id": request_id,
+            },
+            links=[parent for parent in parents if parent.sampled],
+            error=error,
+        )
+        for conversion, parent in zip(request.conversions, parents, strict=True):
+            self._tracer.emit(
+                "event sent",
+                self._tracer.child(parent),
+                parent=parent,
+                start_ns=started_ns,
+                end_ns=ended_ns,
+                kind=SpanKind.CLIENT,
+                attributes={
+                    "event_id": conversion.event_id,
+                    "event_name": conversion.name,
+                    "sink": pixel.sink,
+                    "code": code,
+                },
+                links=[call],
+                error=error,
+            )
+
+    def _count(self, settings: EventSettings, request: HttpRequest, sent: Sent) -> None:
+        dialect = settings.dialect.value
+        for conversion in request.conversions:
+            if isinstance(sent, Answered):
+                name = metric_names.EVENTS_SENT
+                counter = self._metrics.counter(name, event_name=conversion.name, dialect=dialect)
+            elif sent.kind is Kind.PERMANENT:
+                name = metric_names.EVENTS_REFUSED
+                code = str(getattr(sent, "upstream_code", sent.code))
+                counter = self._metrics.counter(
+                    name, event_name=conversion.name, dialect=dialect, code=code
+                )
+            else:
+                name = metric_names.EVENTS_RETRIED
+                counter = self._metrics.counter(name, event_name=conversion.name, dialect=dialect)
+            counter.value += 1

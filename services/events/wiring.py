@@ -1,0 +1,77 @@
+"""The events service on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from libs.bus import subjects
+from libs.bus.consumer import Consumer
+from libs.bus.dead_letters import DeadLetterStore
+from libs.foundation import Foundation, OpsPart
+from libs.http.session import http_session
+from libs.lifecycle import Part
+from libs.retry import RetryPolicy
+from libs.rpc.server import RpcServer, RpcService
+from services.events import consumers
+from services.events.adapters.outcomes import OutcomeStore
+from services.events.adapters.pixels import ConnectedPixels
+from services.events.adapters.tiktok import TikTokEvents
+from services.events.handlers import Handlers
+from services.events.sender import Sender
+from services.events.server import EventsServer
+from services.events.settings import Settings
+from tidewire.events.v1 import events_service_pb2_grpc
+
+
+@asynccontextmanager
+async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[str, Part]]:
+    """The parts of the events service."""
+    async with http_session() as session:
+        api = TikTokEvents(
+            settings.tiktok_api_base_url,
+            session,
+            base.connections,
+            base.clock,
+            timeout_s=settings.tiktok_timeout_s,
+        )
+        outcomes = OutcomeStore(base.nats, base.log(subjects.OUTCOMES))
+        handlers = Handlers(
+            opener=base.vault,
+            pixels=ConnectedPixels(base.connections, api_version=settings.tiktok_api_version),
+            sender=Sender(api, base.tracer, base.metrics),
+            outcomes=outcomes,
+            dead_letters=DeadLetterStore(base.nats),
+            tracer=base.tracer,
+            metrics=base.metrics,
+            clock=base.clock,
+        )
+        policy = RetryPolicy(attempts_max=settings.attempts_max)
+        lanes: dict[str, Part] = {
+            f"lane-{lane}": Consumer(
+                base.nats, consumers.conversions(handlers, lane, policy), base.clock
+            )
+            for lane in range(subjects.LANES)
+        }
+        servicer = EventsServer(
+            log=base.log(subjects.COMMERCE),
+            vault=base.vault,
+            connections=base.connections,
+            outcomes=outcomes,
+            clock=base.clock,
+            tracer=base.tracer,
+        )
+        rpc = RpcServer(
+            address=settings.grpc_address,
+            services=[
+                RpcService(
+                    "tidewire.events.v1.EventsService",
+                    partial(events_service_pb2_grpc.add_EventsServiceServicer_to_server, servicer),
+                )
+            ],
+            readiness=base.readiness,
+            clock=base.clock,
+        )
+        ops = OpsPart(settings.metrics_address, base.metrics, base.readiness)
+        yield {"ops": ops, "grpc": rpc, **lanes}

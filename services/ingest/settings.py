@@ -1,0 +1,58 @@
+"""Every knob of the ingest service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.foundation import CommonSettings
+from libs.settings import Address, env
+
+_MIB = 1024 * 1024
+
+
+class Role(StrEnum):
+    """Which half of ingest a process runs."""
+
+    HTTP = "http"
+    NORMALIZER = "normalizer"
+    ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CommonSettings):
+    """Read once, from `TIDEWIRE_…`."""
+
+    http_address: Address = env(
+        "INGEST_HTTP_ADDRESS", "where webhooks arrive", default=Address("127.0.0.1", 8080)
+    )
+    grpc_address: Address = env(
+        "INGEST_GRPC_ADDRESS",
+        "IngestService and CommerceService",
+        default=Address("127.0.0.1", 9080),
+    )
+    metrics_address: Address = env(
+        "INGEST_METRICS_ADDRESS", "/livez /readyz /metrics", default=Address("127.0.0.1", 9180)
+    )
+    workers: int = env(
+        "INGEST_WORKERS",
+        "processes that share the webhook port, with `--role http`",
+        default=1,
+        least=1,
+        most=64,
+    )
+    reuse_port: bool = env(
+        "INGEST_REUSE_PORT", "share the webhook port with other processes", default=False
+    )
+    body_bytes_max: int = env(
+        "INGEST_BODY_BYTES_MAX", "largest webhook body", default=6 * _MIB, most=6 * _MIB
+    )
+    pending_bytes_max: int = env(
+        "INGEST_PENDING_BYTES_MAX", "bytes that may wait to be stored; then 503", default=32 * _MIB
+    )
+    read_ahead_bytes: int = env(
+        "NORMALIZER_READ_AHEAD_BYTES", "bytes read before their turn", default=64 * _MIB
+    )
+    batch_deliveries: int = env(
+        "NORMALIZER_BATCH", "deliveries of one atomic commit", default=120, most=160
+    )

