@@ -25,17 +25,17 @@ _LOG_TAIL_LINES: Final = 20
 class NatsServer:
     """One server with JetStream; `with NatsServer() as server:` starts it and cleans up after it.
 
-    The system chooses the ports at the first start; later starts keep them, and the store with
-    them. `sync_interval` is `always` unless the test is about a weaker one (`"2m"`; None leaves
-    the server's default). `extra` is appended to the configuration as it is. Without a `directory`
-    the store is temporary and deleted by `close`.
+    The system chooses the ports that are -1 at the first start; later starts keep them, and the
+    store with them. `sync_interval` is `always` unless the test is about a weaker one (`"2m"`; None
+    leaves the server's default). `extra` is appended to the configuration as it is. Without a
+    `directory` the store is temporary and deleted by `close`.
 
     Raises:
         RuntimeError: the server ended or was not ready in 20 s; the end of its log is in the text.
         FileNotFoundError: there is no `nats-server` to run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a knob of the server)
         self,
         *,
         sync_interval: str | None = "always",
@@ -43,6 +43,8 @@ class NatsServer:
         name: str = "embedded",
         extra: str = "",
         directory: Path | None = None,
+        port: int = -1,
+        monitor_port: int = -1,
     ) -> None:
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="tidewire-nats-"))
@@ -53,8 +55,8 @@ class NatsServer:
         self._max_payload = max_payload
         self._name = name
         self._extra = extra
-        self._port = -1
-        self._monitor_port = -1
+        self._port = port
+        self._monitor_port = monitor_port
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +90,12 @@ class NatsServer:
         # Its log goes to a file: a full pipe would stop it one day.
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a binary that we look up ourselves
-                [_binary(), "-c", str(config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [_binary(), "-c", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C goes to whoever started it, who ends it last.
+                start_new_session=True,
             )
         try:
             self._wait_until_ready()

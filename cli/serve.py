@@ -86,7 +86,8 @@ async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
 
 def _workers(count: int, environ: Mapping[str, str]) -> int:
     """Several processes on one port. One that ends takes the others with it: an orchestrator
-    restarts them all, and no port is left half served."""
+    restarts them all, and no port is left half served.
+    """
     return asyncio.run(_supervised(count, environ))
 
 

@@ -41,20 +41,34 @@ class Ports:
     sandbox: int = 0
     grpc: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, int] = field(default_factory=dict)
+    nats: int = 0
+    nats_monitor: int = 0
 
 
 class Stack:
     """Starts, kills and restarts the suite. `async with Stack(directory) as stack:`.
 
     Everything lives below `directory`: NATS's store, keys, logs, spans. The connections file must
-    be there before the services start.
+    be there before the services start. Events go to the sandbox, or to `tiktok_url`.
     """
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], *, ports: Ports | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        *,
+        ports: Ports | None = None,
+        tiktok_url: str | None = None,
+    ) -> None:
         self.directory = directory
         self._environ = dict(environ)
-        self.nats = NatsServer(directory=directory / "nats")
+        self._tiktok_url = tiktok_url
         self.ports = ports or Ports()
+        self.nats = NatsServer(
+            directory=directory / "nats",
+            port=self.ports.nats or -1,
+            monitor_port=self.ports.nats_monitor or -1,
+        )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         directory.mkdir(parents=True, exist_ok=True)
         if not self.kek_file.exists():
@@ -69,6 +83,11 @@ class Stack:
     def kek_file(self) -> Path:
         """The key that wraps all data keys."""
         return self.directory / "kek"
+
+    @property
+    def state_dir(self) -> Path:
+        """Where the services write their spans."""
+        return self.directory / "state"
 
     @property
     def webhooks_url(self) -> str:
@@ -92,9 +111,9 @@ class Stack:
             "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
             "TIDEWIRE_CONNECTIONS_FILE": str(self.connections_file),
             "TIDEWIRE_KEK_FILE": str(self.kek_file),
-            "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
+            "TIDEWIRE_STATE_DIR": str(self.state_dir),
             "TIDEWIRE_STREAM_SCALE_MIB": self._environ.get("TIDEWIRE_STREAM_SCALE_MIB", "256"),
-            "TIDEWIRE_TIKTOK_API_BASE_URL": self.sandbox_url,
+            "TIDEWIRE_TIKTOK_API_BASE_URL": self._tiktok_url or self.sandbox_url,
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
@@ -115,7 +134,7 @@ class Stack:
 
     async def start(self, name: str) -> None:
         """Starts one process."""
-        log = self._log_path(name)
+        log = self.log_path(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
             self.processes[name] = await asyncio.create_subprocess_exec(
@@ -127,6 +146,8 @@ class Stack:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
+                # Ctrl-C goes to us alone: we end them in an order in which each can finish.
+                start_new_session=True,
             )
 
     async def wait_ready(self, name: str, within_s: float = _READY_WITHIN_S) -> None:
@@ -157,6 +178,12 @@ class Stack:
         await self.start(name)
         await self.wait_ready(name)
 
+    def ended(self) -> list[str]:
+        """Processes that are started and no longer run, whoever ended them."""
+        return [name for name, one in self.processes.items() if one.returncode is not None] + (
+            [] if self.nats.running else ["nats"]
+        )
+
     def rss_bytes(self) -> dict[str, int]:
         """Resident memory of each process now."""
         pids = {name: process.pid for name, process in self.processes.items()}
@@ -166,8 +193,10 @@ class Stack:
 
     def log_tail(self, name: str, lines: int = 15) -> str:
         """The last lines that a process wrote."""
+        if name == "nats":
+            return self.nats.log_tail()
         with contextlib.suppress(FileNotFoundError):
-            text = self._log_path(name).read_text(errors="replace")
+            text = self.log_path(name).read_text(errors="replace")
             return "\n".join(text.splitlines()[-lines:])
         return "(no log)"
 
@@ -210,7 +239,8 @@ class Stack:
             return f"{self.sandbox_url}/_sandbox/ledger"
         return f"http://127.0.0.1:{self.ports.metrics[name]}/readyz"
 
-    def _log_path(self, name: str) -> Path:
+    def log_path(self, name: str) -> Path:
+        """What a service or the sandbox has written to stdout and stderr."""
         return self.directory / "logs" / f"{name}.log"
 
 

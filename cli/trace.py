@@ -199,7 +199,8 @@ def _table(waterfall: Waterfall) -> Table:
     table.add_column("service", no_wrap=True, style="cyan")
     table.add_column("took", no_wrap=True, justify="right")
     table.add_column("when", no_wrap=True, width=BAR_CELLS)
-    table.add_column("what", no_wrap=True, overflow="ellipsis")
+    # The only column that may shrink: its cells say for themselves that they do not wrap.
+    table.add_column("what")
     for row in waterfall.rows:
         table.add_row(*_cells(row, waterfall.start_ns, span_ns))
     return table
@@ -226,7 +227,7 @@ def bar(span: SpanRecord, start_ns: int, span_ns: int) -> str:
 
 
 def _what(span: SpanRecord) -> Text:
-    text = Text()
+    text = Text(no_wrap=True, overflow="ellipsis")
     if span.error is not None:
         text.append(f"{span.error}  ", style="bold red")
     text.append("  ".join(f"{key}={value}" for key, value in _shown(span).items()), style="dim")

@@ -25,7 +25,7 @@ _WAS_PAID = frozenset({"paid", "partially_refunded", "refunded"})
 _SILENT_SOURCES = {
     "pos": "point_of_sale",
     "shopify_draft_order": "draft_order",
-    "tiktok": "own_echo",
+    "channel:tiktok-shop": "own_echo",
 }
 
 

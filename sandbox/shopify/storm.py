@@ -183,7 +183,12 @@ class _Brewing:
             "test_order": (("test", True),),
             "point_of_sale": (("source_name", "pos"), ("client_details", None)),
             "draft_order": (("source_name", "shopify_draft_order"), ("cart_token", None)),
-            "own_echo": (("source_name", "tiktok"), ("tags", "TikTok Shop"), ("browser_ip", None)),
+            # As the suite marks the orders that it brings in from TikTok Shop.
+            "own_echo": (
+                ("source_name", "channel:tiktok-shop"),
+                ("tags", "tidewire-tiktok-shop"),
+                ("browser_ip", None),
+            ),
         }
         for kind, marked in marks.items():
             self._special(wares, kind, self._recently(), marked)

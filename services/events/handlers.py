@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
+
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 from libs import metric_names
 from libs.bus.consumer import GivenUp, Unit
@@ -13,16 +16,14 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.sinks import unit_of
 from libs.telemetry import Metrics, SpanRef, Tracer
-from services.events.adapters import facts
+from services.events import facts
 from services.events.domain.answers import Answered, Meaning
 from services.events.domain.conversions import decide_cart, decide_checkout, decide_purchase
 from services.events.domain.model import Conversion, Ignored
 from services.events.domain.settings import EventSettings
 from services.events.domain.tracked import decide_tracked
-from services.events.sender import Outgoing, Pixel, Sender, Sent
-from tidewire.commerce.v1 import fact_pb2, record_pb2
-from tidewire.common.v1 import sealed_pb2
-from tidewire.delivery.v1 import outcome_pb2
+from services.events.ports import DeadLetters, Opener, Outcomes, Pixel, Pixels
+from services.events.sender import Outgoing, Sender, Sent
 
 _KINDS: Final = {
     Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
@@ -34,32 +35,6 @@ _WORST_FIRST: Final = (
     outcome_pb2.OUTCOME_KIND_DELIVERED,
     outcome_pb2.OUTCOME_KIND_IGNORED,
 )
-
-
-class Opener(Protocol):
-    """Opens what was sealed for a shop."""
-
-    async def open_bytes(self, payload: sealed_pb2.Payload, shop: str) -> bytes: ...
-
-
-class Outcomes(Protocol):
-    """Where outcomes are recorded."""
-
-    async def ended(self, shop: str, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]: ...
-
-    async def record(self, outcomes: Sequence[outcome_pb2.Outcome]) -> None: ...
-
-
-class DeadLetters(Protocol):
-    """Where what was given up is kept, whole."""
-
-    async def store(self, letter: outcome_pb2.DeadLetter) -> None: ...
-
-
-class Pixels(Protocol):
-    """The pixels of a shop."""
-
-    def of_shop(self, shop: str) -> Sequence[Pixel]: ...
 
 
 @dataclass(slots=True)

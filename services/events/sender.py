@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from opentelemetry.trace import SpanKind
 
@@ -17,24 +16,7 @@ from services.events.domain.dialects import dialect_of
 from services.events.domain.isolation import parts_after_refusal
 from services.events.domain.model import Conversion
 from services.events.domain.settings import EventSettings
-
-
-class EventsApi(Protocol):
-    """TikTok, as the sender needs it."""
-
-    async def send(
-        self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
-    ) -> Answered:
-        """What TikTok made of the request's events; raises ServiceError where it took none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pixel:
-    """One pixel to send to."""
-
-    connection_id: str
-    sink: str
-    settings: EventSettings
+from services.events.ports import EventsApi, Pixel
 
 
 @dataclass(frozen=True, slots=True)

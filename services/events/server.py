@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from grpc.aio import ServicerContext
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.events.v1 import events_service_pb2 as pb
+from tidewire.events.v1 import events_service_pb2_grpc
 
 from libs import resources, sinks
 from libs.bus import subjects
@@ -17,10 +20,7 @@ from libs.errors import permanent
 from libs.rpc.server import incoming_traceparent
 from libs.telemetry import SpanRef, Tracer
 from libs.vault import Vault
-from services.events.adapters.outcomes import OutcomeStore
-from tidewire.commerce.v1 import fact_pb2, record_pb2
-from tidewire.events.v1 import events_service_pb2 as pb
-from tidewire.events.v1 import events_service_pb2_grpc
+from services.events.ports import OutcomeReader
 
 Context = ServicerContext[Any, Any]
 
@@ -38,7 +38,7 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
         log: CommitLog,
         vault: Vault,
         connections: Connections,
-        outcomes: OutcomeStore,
+        outcomes: OutcomeReader,
         clock: Clock,
         tracer: Tracer,
     ) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.bus import subjects
@@ -24,7 +25,6 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.ids import Ids
 from libs.telemetry import Metrics
-from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

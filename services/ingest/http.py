@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
+from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.clock import Clock
@@ -25,7 +26,6 @@ from services.ingest.domain.verification import (
     fitting_secret,
     safe_delivery_id,
 )
-from tidewire.ingest.v1 import delivery_pb2
 
 UNKNOWN_SHOP: Final = "_unknown"
 """Whose data key seals bodies of shops that nobody has connected. No handle can be this."""

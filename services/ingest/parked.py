@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 from nats.aio.client import Client
+from tidewire.ingest.v1 import delivery_pb2
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api
@@ -18,7 +19,6 @@ from libs.connections import Connections
 from libs.errors import ServiceError
 from services.ingest.normalizer import Normalizer
 from services.ingest.work import OpenSegment
-from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

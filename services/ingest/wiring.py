@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
+from tidewire.commerce.v1 import commerce_service_pb2_grpc
+from tidewire.ingest.v1 import ingest_service_pb2_grpc
+
 from libs.bus import subjects
 from libs.foundation import Foundation, OpsPart
 from libs.lifecycle import Part
@@ -16,8 +19,6 @@ from services.ingest.normalizer import Bounds, Normalizer
 from services.ingest.parked import ParkedDeliveries
 from services.ingest.server import CommerceServer, IngestServer
 from services.ingest.settings import Role, Settings
-from tidewire.commerce.v1 import commerce_service_pb2_grpc
-from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
 
 def ingest(settings: Settings, base: Foundation, role: Role) -> Mapping[str, Part]:

@@ -45,40 +45,48 @@ class FairQueue(Generic[T]):
         taken: list[tuple[str, T]] = []
         spent = 0
         passed_over = 0
-        while self._turns and passed_over < len(self._turns):
-            if len(taken) >= items_max or spent >= cost_max:
-                break
+        while passed_over < len(self._turns) and len(taken) < items_max and spent < cost_max:
             key = self._turns[0]
             if key in excluded:
                 self._turns.rotate(-1)
                 passed_over += 1
                 continue
             passed_over = 0
-            spent += self._serve(key, taken, items_max, cost_max - spent)
+            served, is_full = self._serve(key, taken, items_max, cost_max - spent)
+            spent += served
+            if is_full:
+                break
         return taken
 
-    def _serve(self, key: str, taken: list[tuple[str, T]], items_max: int, room: int) -> int:
-        """Serves one turn of `key`; returns what it cost."""
+    def _serve(
+        self, key: str, taken: list[tuple[str, T]], items_max: int, room: int
+    ) -> tuple[int, bool]:
+        """Serves one turn of `key`; returns what it cost, and whether the batch is full."""
         queue = self._queues[key]
         budget = self._deficits[key] + self._quantum
         spent = 0
         before = len(taken)
-        while queue and len(taken) < items_max:
+        is_full = False
+        while queue and len(taken) < items_max and queue[0][0] <= budget:
             cost = queue[0][0]
-            if cost > budget or (taken and spent + cost > room):
+            is_full = bool(taken) and spent + cost > room
+            if is_full:
                 break
             taken.append((key, queue.popleft()[1]))
             budget -= cost
             spent += cost
         self.cost -= spent
         self.size -= len(taken) - before
-        self._turns.popleft()
-        self._after_turn(key, budget)
-        return spent
+        self._end_turn(key, budget, is_full)
+        return spent, is_full
 
-    def _after_turn(self, key: str, budget: int) -> None:
-        if self._queues[key]:
-            self._deficits[key] = budget
-            self._turns.append(key)
-        else:
+    def _end_turn(self, key: str, budget: int, is_full: bool) -> None:  # noqa: FBT001
+        if not self._queues[key]:
+            self._turns.popleft()
             del self._queues[key], self._deficits[key]
+        elif is_full:
+            # Its turn goes on with the next batch; it is not given a second quantum for that.
+            self._deficits[key] = budget - self._quantum
+        else:
+            self._deficits[key] = budget
+            self._turns.rotate(-1)

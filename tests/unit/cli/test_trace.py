@@ -151,6 +151,13 @@ class TestArrange:
 
         assert outline(found) == ["orphan", "ring", ".ring too"]
 
+    def test_a_child_whose_clock_is_behind_still_stands_under_its_orphaned_parent(self) -> None:
+        spans = [span(A, 6, "child", parent=5), span(A, 5, "orphan", parent=77, start_ms=1)]
+
+        (found,) = arrange(spans, A)
+
+        assert outline(found) == ["orphan", ".child"]
+
     def test_a_trace_of_any_depth_is_arranged(self) -> None:
         spans = [
             span(A, number, "step", parent=number - 1 or None, start_ms=number)

@@ -45,6 +45,11 @@ def test_an_address_without_a_click_id_gives_none(landing: str) -> None:
     assert click_ids(landing_site=landing).ttclid is None
 
 
+@pytest.mark.parametrize("value", [5, None, ["E.C.P.abc"], {"id": "E.C.P.abc"}])
+def test_a_value_that_is_no_text_is_no_click_id(value: object) -> None:
+    assert click_ids({"ttclid": value}, {"_ttclid": "E.C.P.good"}).ttclid == "E.C.P.good"
+
+
 def test_ids_stay_out_of_the_repr() -> None:
     assert "E.C.P" not in repr(click_ids({"ttclid": "E.C.P.abc"}))
 

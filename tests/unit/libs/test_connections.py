@@ -360,7 +360,6 @@ def test_two_shops_may_share_a_pixel(tmp_path: Path) -> None:
         ("limited_data_use: always, limited_data_use_regions: [US]", "limited_data_use_regions"),
         ("limited_data_use: regions, limited_data_use_regions: [us]",
          "limited_data_use_regions[0]"),
-        ("access_token_file: elsewhere", "access_token_file"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_faults(
@@ -371,6 +370,15 @@ def test_settings_that_contradict_each_other_are_faults(
     found = one_fault(shops(("a", "s1"), more=more), tmp_path)
 
     assert found.startswith(f"connections[0].tiktok_events[0].{place}: ")
+
+
+def test_a_secret_given_here_and_in_a_file_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t2")
+    more = "    tiktok_events: [{access_token: t, access_token_file: token, pixel_code: C1}]\n"
+
+    found = one_fault(shops(("a", "s1"), more=more), tmp_path)
+
+    assert found.startswith("connections[0].tiktok_events[0].access_token_file: is given beside")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ class Broken(Steady):
         raise ValueError("no disk")
 
 
+class BrokenAtTheEnd(Steady):
+    async def run(self, ready: Callable[[], None]) -> None:
+        await super().run(ready)
+        raise ValueError("no disk")
+
+
 class Quitter(Steady):
     async def run(self, ready: Callable[[], None]) -> None:
         ready()
@@ -116,6 +122,16 @@ async def test_a_part_that_ends_by_itself_takes_the_process_down(
     assert code == 1
     assert "steady finished" in journal
     assert [(line["event"], line["part"]) for line in lines] == [(event, "failing")]
+
+
+async def test_work_in_hand_that_fails_while_stopping_makes_the_exit_code_1() -> None:
+    failing = BrokenAtTheEnd("failing", [])
+
+    with capture_logs() as lines:
+        code = await stopped_after({"failing": failing}, failing)
+
+    assert code == 1
+    assert [(line["event"], line["part"]) for line in lines] == [("part_failed", "failing")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -72,18 +72,21 @@ def node_file() -> descriptor_pb2.FileDescriptorProto:
     )
     outer = descriptor_pb2.DescriptorProto(name="Outer")
     outer.field.extend([field("node", 1, message, of=NODE)])
+    outermost = descriptor_pb2.DescriptorProto(name="Outermost")
+    outermost.field.extend([field("outer", 1, message, of=".pii_test.Outer")])
     return descriptor_pb2.FileDescriptorProto(
         name="pii_test.proto",
         package="pii_test",
         syntax="proto3",
-        message_type=[node, clean, outer],
+        message_type=[node, clean, outer, outermost],
     )
 
 
 POOL = descriptor_pool.DescriptorPool()
 POOL.Add(node_file())
 DESCRIPTORS = {
-    name: POOL.FindMessageTypeByName(f"pii_test.{name}") for name in ("Node", "Clean", "Outer")
+    name: POOL.FindMessageTypeByName(f"pii_test.{name}")
+    for name in ("Node", "Clean", "Outer", "Outermost")
 }
 TYPES = {name: message_factory.GetMessageClass(one) for name, one in DESCRIPTORS.items()}
 
@@ -110,6 +113,7 @@ PERSONAL = {
 
 
 def test_a_type_that_reaches_a_marked_field_has_pii_however_deep() -> None:
+    assert has_pii(DESCRIPTORS["Outermost"])
     assert has_pii(DESCRIPTORS["Outer"])
     assert has_pii(DESCRIPTORS["Node"])
     assert has_pii(order_pb2.Order.DESCRIPTOR)

@@ -136,7 +136,8 @@ def test_more_than_can_be_opened_again_is_not_sealed() -> None:
 
 def test_what_is_no_zstd_frame_or_of_an_unknown_encoding_is_refused() -> None:
     assert refusal(Payload(data=b"junk", encoding=ENCODING_ZSTD)).code == "unsealing_failed"
-    newer = Payload.FromString(Payload(data=b"x").SerializeToString() + b"\x20\x63")
+    packed = Payload(data=zstandard.compress(LONG))
+    newer = Payload.FromString(packed.SerializeToString() + b"\x20\x63")
     assert refusal(newer).code == "unsealing_failed"
 
 

@@ -185,7 +185,8 @@ def test_only_addresses_of_this_machine_are_loopback(text: str, *, loopback: boo
 
 
 @pytest.mark.parametrize(
-    "text", ["", "80", ":80", "host:", "host:x", "host:65536", "::1:80", "[a]:80", "h:-1", "h:²"]
+    "text",
+    ["", "80", ":80", "host:", "host:x", "host:65536", "::1:80", "[a]:80", "h:-1", "h:\u0663"],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError):

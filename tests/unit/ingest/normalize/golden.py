@@ -63,10 +63,10 @@ def _told(found: Normalized) -> dict[str, Any]:
 
 
 def main() -> None:
-    for folder in sorted(CASES_DIR.iterdir()):
-        case = json.loads((folder / "input.json").read_text())
+    for file in sorted(CASES_DIR.glob("*/input.json")):
+        case = json.loads(file.read_text())
         written = json.dumps(outcome_of(case), indent=2, ensure_ascii=False, sort_keys=True)
-        (folder / "expected.json").write_text(written + "\n")
+        (file.parent / "expected.json").write_text(written + "\n")
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ import pytest
 from tidewire.commerce.v1 import order_pb2
 
 from services.ingest.normalize import ShopContext
-from tests.unit.ingest.normalize.bodies_of import Body, address, both, line, normalized, order
+from tests.unit.ingest.normalize.bodies_of import SHOP, Body, address, both, line, normalized, order
 
 
-def read(body: Body | bytes, shop: ShopContext | None = None) -> order_pb2.Order:
-    found = normalized("orders/updated", body, **({"shop": shop} if shop else {}))
+def read(body: Body | bytes, shop: ShopContext = SHOP) -> order_pb2.Order:
+    found = normalized("orders/updated", body, shop=shop)
     assert isinstance(found.message, order_pb2.Order)
     return found.message
 
@@ -87,6 +87,7 @@ def test_a_missing_update_time_falls_back_and_says_so() -> None:
         ({"line_items": None}, ("$.line_items", "not_a_list")),
         ({"line_items": [line(), None]}, ("$.line_items[1]", "not_an_object")),
         ({"line_items": [line(quantity=-1)]}, ("$.line_items[0].quantity", "number_negative")),
+        ({"line_items": [line(quantity=2**70)]}, ("$.line_items[0].quantity", "number_unreadable")),
         ({"total_price_set": "18.00"}, ("$.total_price_set", "not_an_object")),
         ({"currency": "dollars"}, ("$.currency", "currency_unreadable")),
         ({"closed_at": "yesterday"}, ("$.closed_at", "time_unreadable")),
@@ -109,7 +110,8 @@ def test_an_odd_field_is_left_out_and_flagged(changes: Body, flag: tuple[str, st
     [
         {"customer": None},
         {"client_details": None, "phone": None, "landing_site": None},
-        {"line_items": [line(properties=p) for p in (None, [], {}, {"_a": "b"})]},
+        {"line_items": [line(properties=None), line(properties={}), line(properties=[])]},
+        {"line_items": [line(properties={"_a": "b"})]},
         {"note_attributes": {}},
         {"tags": ["a", "b"]},
     ],

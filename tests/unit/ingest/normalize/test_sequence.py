@@ -145,6 +145,16 @@ def test_paid_and_cancelled_never_revert() -> None:
     assert told == [("order_paid", "1001"), ("order_cancelled", "1001")]
 
 
+def test_the_earliest_cancellation_and_closing_are_kept() -> None:
+    late = paid_order(9, cancelled_at=at(8), closed_at=at(9))
+    early = paid_order(5, cancelled_at=at(3), closed_at=at(4))
+
+    state, _, _ = folded(late, early)
+
+    assert message_of(state).cancelled_at.ToJsonString() == at(3)
+    assert message_of(state).closed_at.ToJsonString() == at(4)
+
+
 def test_an_order_first_seen_refunded_is_no_purchase_until_a_payment_is_seen() -> None:
     refunded = paid_order(5, financial_status="refunded")
 
@@ -165,6 +175,14 @@ def test_lines_that_change_after_payment_are_an_edit_and_other_changes_are_not()
     _, told, _ = folded(paid_order(1), edited, renamed)
 
     assert [kind for kind, _ in told] == ["order_paid", "order_edited"]
+
+
+def test_lines_that_change_before_payment_are_no_edit() -> None:
+    pending = paid_order(1, financial_status="pending")
+
+    _, told, _ = folded(pending, paid_order(2, line_items=[line()]))
+
+    assert [kind for kind, _ in told] == ["order_paid"]
 
 
 DELIVERIES = st.builds(

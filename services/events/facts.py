@@ -5,21 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-
-from services.events.domain.click_ids import ClickIds, click_ids
-from services.events.domain.model import (
-    Address,
-    CartLine,
-    CartLinesAdded,
-    Identity,
-    Line,
-    Money,
-    Phone,
-    PaidOrder,
-    Price,
-    StartedCheckout,
-)
-from services.events.domain.tracked import TrackedEvent
 from tidewire.commerce.v1 import (
     cart_pb2,
     checkout_pb2,
@@ -29,6 +14,21 @@ from tidewire.commerce.v1 import (
     tracked_event_pb2,
 )
 from tidewire.common.v1 import money_pb2
+
+from services.events.domain.click_ids import ClickIds, click_ids
+from services.events.domain.model import (
+    Address,
+    CartLine,
+    CartLinesAdded,
+    Identity,
+    Line,
+    Money,
+    PaidOrder,
+    Phone,
+    Price,
+    StartedCheckout,
+)
+from services.events.domain.tracked import TrackedEvent
 
 
 def paid_order(fact: fact_pb2.OrderPaid) -> PaidOrder:
