@@ -35,7 +35,7 @@ class NatsServer:
         FileNotFoundError: there is no `nats-server` to run.
     """
 
-    def __init__(  # noqa: PLR0913 (each is a knob of the server)
+    def __init__(
         self,
         *,
         sync_interval: str | None = "always",

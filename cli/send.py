@@ -17,7 +17,7 @@ from sandbox.shopify.sender import Manners, Sent, send_all
 _HEADERS_SUFFIX = ".headers.json"
 
 
-def send_command(  # noqa: PLR0913 (each is an option of the command line)
+def send_command(
     directory: Path,
     shop: str,
     url: str,

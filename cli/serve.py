@@ -79,14 +79,18 @@ async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) ->
 
 
 async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
-    async with foundation(settings, telemetry, SystemClock()) as base:
-        async with events(settings, base) as parts:
-            return await serve(parts, base, settings.grace_s)
+    async with (
+        foundation(settings, telemetry, SystemClock()) as base,
+        events(settings, base) as parts,
+    ):
+        return await serve(parts, base, settings.grace_s)
 
 
 def _workers(count: int, environ: Mapping[str, str]) -> int:
-    """Several processes on one port. One that ends takes the others with it: an orchestrator
-    restarts them all, and no port is left half served.
+    """Runs several processes on one port.
+
+    One that ends takes the others with it: an orchestrator restarts them all, and no port is left
+    half served.
     """
     return asyncio.run(_supervised(count, environ))
 

@@ -60,17 +60,17 @@ class Stack:
         ports: Ports | None = None,
         tiktok_url: str | None = None,
     ) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()
         self._environ = dict(environ)
         self._tiktok_url = tiktok_url
         self.ports = ports or Ports()
         self.nats = NatsServer(
-            directory=directory / "nats",
+            directory=self.directory / "nats",
             port=self.ports.nats or -1,
             monitor_port=self.ports.nats_monitor or -1,
         )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         if not self.kek_file.exists():
             create_kek(self.kek_file)
 
@@ -99,6 +99,11 @@ class Stack:
         """The simulators."""
         return f"http://127.0.0.1:{self.ports.sandbox}"
 
+    @property
+    def tiktok_url(self) -> str:
+        """Where events go."""
+        return self._tiktok_url or self.sandbox_url
+
     def environment(self, name: str = "") -> dict[str, str]:
         """What a process of this stack is told."""
         grpc = self.ports.grpc.get(name, 0)
@@ -113,7 +118,7 @@ class Stack:
             "TIDEWIRE_KEK_FILE": str(self.kek_file),
             "TIDEWIRE_STATE_DIR": str(self.state_dir),
             "TIDEWIRE_STREAM_SCALE_MIB": self._environ.get("TIDEWIRE_STREAM_SCALE_MIB", "256"),
-            "TIDEWIRE_TIKTOK_API_BASE_URL": self._tiktok_url or self.sandbox_url,
+            "TIDEWIRE_TIKTOK_API_BASE_URL": self.tiktok_url,
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",

@@ -27,7 +27,7 @@ def validate_descriptor(target: Path) -> None:
         field_mask_pb2,
         timestamp_pb2,
     )
-    from protovalidate._gen.buf.validate import validate_pb  # noqa: PLC0415, PLC2701
+    from protovalidate._gen.buf.validate import validate_pb  # noqa: PLC0415
 
     files = descriptor_pb2.FileDescriptorSet()
     for module in (descriptor_pb2, duration_pb2, field_mask_pb2, timestamp_pb2):

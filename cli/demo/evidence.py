@@ -20,7 +20,7 @@ from sandbox.shopify.oracle import Expected
 from sandbox.shopify.sender import Sent
 
 
-async def gather_evidence(  # noqa: PLR0913, PLR0917 (the sides of one comparison)
+async def gather_evidence(
     nats: Client,
     sandbox: Mapping[str, Any],
     sent: Sequence[Sent],

@@ -84,7 +84,7 @@ class Memory:
 class Watch:
     """Looks at everything now and then, and tells `show` of it."""
 
-    def __init__(  # noqa: PLR0913 (all that there is to look at)
+    def __init__(
         self,
         stack: Stack,
         nats: Client,

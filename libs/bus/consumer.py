@@ -166,7 +166,7 @@ class Consumer:
             results = await self._spec.handler.handle(units)
         except ServiceError as error:
             results = [error] * len(units)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # a handler's bug costs a retry, not the lane
             _log.exception("handler_failed", durable=self._spec.settings.durable)
             unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
             results = [unforeseen] * len(units)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import structlog
@@ -86,7 +86,7 @@ class Puller:
         self._task: asyncio.Task[None] | None = None
         self.paused = False
 
-    async def __aenter__(self) -> Puller:
+    async def __aenter__(self) -> Self:
         self._inbox = self._nats.new_inbox()
         self._subscription = await self._nats.subscribe(self._inbox, cb=self._receive)
         self._task = asyncio.create_task(

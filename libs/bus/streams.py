@@ -129,7 +129,7 @@ async def faults(nats: Client, *, scale_mib: int = 1024) -> list[str]:
     lines = []
     if nats.max_payload < MAX_PAYLOAD_BYTES:
         lines.append(
-            f"max_payload is {nats.max_payload}: set `max_payload: 8MB` in the server's configuration"
+            f"max_payload is {nats.max_payload}: set `max_payload: 8MB` in its configuration"
         )
     for spec in specs(scale_mib):
         found = await _config(nats, spec.name)

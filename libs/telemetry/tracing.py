@@ -110,7 +110,7 @@ class Tracer:
     out: what nobody has looked at for personal data does not leave the process.
     """
 
-    def __init__(  # noqa: PLR0913  (called by the set-up alone)
+    def __init__(
         self,
         sampler: Sampler,
         deliver: Callable[[ReadableSpan], None] | None,
@@ -139,7 +139,7 @@ class Tracer:
         """A new span in the parent's trace, kept if the parent is."""
         return SpanRef(parent.trace_id, self._random_bits(64) or 1, parent.sampled)
 
-    def emit(  # noqa: PLR0913  (a span has these parts; an object for them would cost more)
+    def emit(
         self,
         name: str,
         ref: SpanRef,
@@ -213,7 +213,7 @@ class OpenSpan:
         "ref",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917  (only Tracer.span calls it)
+    def __init__(
         self,
         tracer: Tracer,
         name: str,

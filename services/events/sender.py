@@ -31,6 +31,18 @@ Sent = Answered | ServiceError
 """What became of one conversion."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request that was made."""
+
+    pixel: Pixel
+    request: HttpRequest
+    span: SpanRef
+    sent: Sent
+    started_ns: int
+    ended_ns: int
+
+
 class Sender:
     """Batches, sends, isolates. Raises nothing: each conversion has its own result."""
 
@@ -78,32 +90,24 @@ class Sender:
             )
         except ServiceError as error:
             sent = error
-        ended_ns = self._tracer.now_ns()
+        made = _Call(pixel, request, call, sent, started_ns, self._tracer.now_ns())
         dialect = pixel.settings.dialect.value
         self._metrics.histogram(metric_names.EVENTS_REQUEST, dialect=dialect).observe(
-            (ended_ns - started_ns) / 1e9
+            (made.ended_ns - started_ns) / 1e9
         )
         self._metrics.histogram(metric_names.EVENTS_BATCH, dialect=dialect).observe(
             len(request.conversions)
         )
-        self._trace(pixel, request, traces, call, sent, started_ns, ended_ns)
+        self._trace(made, traces)
         return sent
 
-    def _trace(
-        self,
-        pixel: Pixel,
-        request: HttpRequest,
-        traces: Mapping[int, SpanRef],
-        call: SpanRef,
-        sent: Sent,
-        started_ns: int,
-        ended_ns: int,
-    ) -> None:
+    def _trace(self, made: _Call, traces: Mapping[int, SpanRef]) -> None:
+        pixel, request, sent = made.pixel, made.request, made.sent
         parents = [traces[id(conversion)] for conversion in request.conversions]
-        if not (call.sampled or any(parent.sampled for parent in parents)):
+        if not (made.span.sampled or any(parent.sampled for parent in parents)):
             return
         # Somebody follows one of its events: then the call is shown, whatever its own lot was.
-        call = SpanRef(call.trace_id, call.span_id, sampled=True)
+        call = SpanRef(made.span.trace_id, made.span.span_id, sampled=True)
         error = sent if isinstance(sent, ServiceError) else None
         code = sent.code if isinstance(sent, Answered) else getattr(sent, "upstream_code", 0)
         request_id = getattr(sent, "request_id", "")
@@ -111,8 +115,8 @@ class Sender:
             "tiktok events call",
             call,
             parent=None,
-            start_ns=started_ns,
-            end_ns=ended_ns,
+            start_ns=made.started_ns,
+            end_ns=made.ended_ns,
             kind=SpanKind.CLIENT,
             attributes={
                 "upstream": "tiktok",
@@ -131,8 +135,8 @@ class Sender:
                 "event sent",
                 self._tracer.child(parent),
                 parent=parent,
-                start_ns=started_ns,
-                end_ns=ended_ns,
+                start_ns=made.started_ns,
+                end_ns=made.ended_ns,
                 kind=SpanKind.CLIENT,
                 attributes={
                     "event_id": conversion.event_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from grpc.aio import ServicerContext
@@ -70,11 +71,9 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
             payload=self._vault.seal(fact, shop),
         )
         record.received_at.FromNanoseconds(self._clock.now_ns())
-        try:
+        # A conflict is the same request again: it is stored already, and says the same.
+        with suppress(ConflictError):
             await self._log.commit(self._entries(record, request.pixel_code, span))
-        except ConflictError:
-            # The same request again: it is stored already, and says the same.
-            pass
         return pb.TrackEventsResponse(stored=len(request.events))
 
     async def GetEvent(  # noqa: N802
@@ -85,7 +84,7 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
         if not found:
             raise permanent(
                 "event_not_found",
-                "nothing with this id has ended within the last 72 hours; it may still be under way",
+                "nothing with this id has ended within 72 hours; it may still be under way",
                 path="event_id",
             )
         return pb.GetEventResponse(outcomes=found)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,46 +17,29 @@ from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.bus import subjects
-from libs.bus.commit_log import (
-    BATCH_BYTES_MAX,
-    ENTRIES_MAX,
-    CommitLog,
-    ConflictError,
-    Stored,
-)
+from libs.bus.commit_log import CommitLog
 from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.publisher import publish
 from libs.clock import Clock
 from libs.connections import Connections, Credentials
 from libs.errors import Kind, ServiceError, permanent
-from libs.ids import Ids
 from libs.resources import NAMES
 from libs.telemetry import Metrics, SpanRef, Tracer
 from libs.vault import Vault
-from services.ingest.commit_plan import (
-    NOTHING,
-    Known,
-    Plan,
-    Prepared,
-    plan,
-    subjects_of,
-)
+from services.ingest.commit import CommitProtocol
+from services.ingest.commit_plan import Plan, Prepared
 from services.ingest.http import UNKNOWN_SHOP
 from services.ingest.normalize import (
     DeliveryMeta,
     Normalized,
     ShopContext,
-    StateView,
     TopicNotUsed,
     decoded,
     normalize,
 )
-from services.ingest.state_codec import view_of
 from services.ingest.work import Job
 
 _log = structlog.stdlib.get_logger()
-
-_TRIES_MAX: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +68,18 @@ class BatchProcessor:
         tracer: Tracer,
         metrics: Metrics,
         clock: Clock,
-        ids: Ids,
     ) -> None:
         self._nats = nats
         self._dead_letters = DeadLetterStore(nats)
-        self._log = log
         self._vault = vault
         self._connections = connections
         self._credentials = credentials
         self._tracer = tracer
         self._metrics = metrics
         self._clock = clock
-        self._ids = ids
+        self._protocol = CommitProtocol(
+            log, vault, sinks_of=connections.sinks, before_commit=self._bury, metrics=metrics
+        )
 
     async def process(self, jobs: Sequence[Job]) -> None:
         """Commits `jobs`, parks those of unknown shops, dead-letters what nobody can read.
@@ -177,87 +158,17 @@ class BatchProcessor:
         if used not in own:
             raise permanent(
                 "signed_for_another_shop",
-                "it was signed before this shop was connected, with a secret the shop does not have",
+                "it was signed before the shop was connected, with a secret the shop does not have",
             )
 
     # -- committing ------------------------------------------------------------------------------
 
     async def _commit(self, read: Sequence[_Read]) -> None:
-        if not read:
-            return
-        batch = [one.prepared for one in read]
-        found = await self._log.read(subjects_of(batch))
-        extra: frozenset[str] = frozenset()
-        for attempt in range(1, _TRIES_MAX + 1):
-            started_ns = self._clock.now_ns()
-            planned = await self._plan(batch, found, extra)
-            if len(planned.entries) > ENTRIES_MAX or planned.size_bytes > BATCH_BYTES_MAX:
-                await self._commit_in_halves(read)
-                return
-            await self._bury(planned)
-            try:
-                if planned.entries:
-                    await self._log.commit(planned.entries)
-            except ConflictError:
-                self._metrics.counter(
-                    metric_names.NORMALIZER_BATCH_RETRIES, reason="conflict"
-                ).value += 1
-                found, extra = await self._read_again(batch, planned, found, attempt)
-                continue
-            self._tell(read, planned, started_ns)
-            return
-        raise ServiceError(Kind.RETRYABLE, "contended", "other writers were always quicker")
-
-    async def _commit_in_halves(self, read: Sequence[_Read]) -> None:
-        if len(read) == 1:
-            raise AssertionError("one delivery is within every bound of a batch")
-        middle = len(read) // 2
-        await self._commit(read[:middle])
-        await self._commit(read[middle:])
-
-    async def _plan(
-        self, batch: Sequence[Prepared], found: Mapping[str, Stored], extra: frozenset[str]
-    ) -> Plan:
-        states: dict[str, Known] = {}
-        for prepared in batch:
-            name = prepared.state_subject
-            if name is None or name in states:
-                continue
-            stored = found.get(name)
-            states[name] = NOTHING if stored is None else await self._known(stored)
-        existing = frozenset(name for name in found if name.startswith("commerce.seen.")) | extra
-        return plan(
-            batch,
-            states,
-            existing,
-            sinks_of=self._connections.sinks,
-            seal=self._vault.seal,
-        )
-
-    async def _known(self, stored: Stored) -> Known:
-        record = record_pb2.StateRecord.FromString(stored.data)
-        view: StateView = view_of(record, await self._vault.open_bytes(record.payload, record.shop))
-        return Known(stored.sequence, view)
-
-    async def _read_again(
-        self,
-        batch: Sequence[Prepared],
-        planned: Plan,
-        before: Mapping[str, Stored],
-        attempt: int,
-    ) -> tuple[dict[str, Stored], frozenset[str]]:
-        """What is stored by now, and which of the planned facts are already there.
-
-        The second time the leader itself is asked: a follower that lags would answer as before for
-        ever.
-        """
-        names = subjects_of(batch)
-        read = self._log.read if attempt == 1 else self._log.read_fresh
-        found = await read(names)
-        facts = await read(planned.fact_subjects) if planned.fact_subjects else {}
-        if found == before and not facts:
-            await asyncio.sleep(0.01 * attempt)
-        return found, frozenset(facts)
+        by_id = {id(one.prepared): one for one in read}
+        started_ns = self._clock.now_ns()
+        for committed in await self._protocol.commit([one.prepared for one in read]):
+            members = [decided.prepared for decided in committed.decided] + committed.duplicates
+            self._tell([by_id[id(prepared)] for prepared in members], committed, started_ns)
 
     # -- what cannot be used ---------------------------------------------------------------------
 
@@ -324,11 +235,9 @@ class BatchProcessor:
                 ).value += 1
             if one.root.sampled or result == "dead":
                 facts = len(outcome.facts) if outcome else 0
-                self._emit(one, kind, result, facts, started_ns, ended_ns)
+                self._emit(one, result, facts, (started_ns, ended_ns))
 
-    def _emit(
-        self, one: _Read, kind: str, result: str, facts: int, started_ns: int, ended_ns: int
-    ) -> None:
+    def _emit(self, one: _Read, result: str, facts: int, published_ns: tuple[int, int]) -> None:
         """The spans of a delivery's whole way so far, from the times that it carries."""
         tracer, delivery, said = self._tracer, one.prepared.delivery, one.prepared.said
         segment = one.job.segment
@@ -359,15 +268,15 @@ class BatchProcessor:
             parent=one.root,
             start_ns=one.started_ns,
             end_ns=one.ended_ns,
-            attributes={**shared, "kind": kind, **resource},
+            attributes={**shared, "kind": _kind_name(said), **resource},
             error=error,
         )
         tracer.emit(
             "published",
             one.prepared.span,
             parent=one.root,
-            start_ns=started_ns,
-            end_ns=ended_ns,
+            start_ns=published_ns[0],
+            end_ns=published_ns[1],
             kind=SpanKind.PRODUCER,
             attributes={"outcome": result, "facts": facts, **resource},
         )

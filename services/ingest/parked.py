@@ -38,6 +38,7 @@ class ParkedDeliveries:
         self._normalizer = normalizer
         self._clock = clock
         self._look = asyncio.Event()
+        self._settled = asyncio.Event()
         self._stopping = False
         self._under_way: set[int] = set()
         connections.subscribe(self._look.set)
@@ -67,7 +68,8 @@ class ParkedDeliveries:
             if self._connections.shop(shop) is None or stored.sequence in self._under_way:
                 continue
             while len(self._under_way) >= _AT_ONCE:
-                await asyncio.sleep(0.05)
+                self._settled.clear()
+                await self._settled.wait()
             self._begin(stored)
 
     def _begin(self, stored: Stored) -> None:
@@ -86,6 +88,7 @@ class ParkedDeliveries:
                 _log.info("parked_not_removed", reason=error.description)
             finally:
                 self._under_way.discard(stored.sequence)
+                self._settled.set()
 
         async def nothing() -> None:
             return None

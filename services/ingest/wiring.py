@@ -52,7 +52,6 @@ def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
         tracer=base.tracer,
         metrics=base.metrics,
         clock=base.clock,
-        ids=base.ids,
     )
     normalizer = Normalizer(
         base.nats,

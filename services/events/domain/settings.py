@@ -60,7 +60,9 @@ _DAY_S = 86_400
 class OwnOrders:
     """How the orders that we brought in from TikTok Shop are recognised: any one sign is enough."""
 
-    source_names: frozenset[str] = frozenset({"tidewire", "tiktok-shop", "channel:tiktok-shop"})
+    source_names: frozenset[str] = frozenset(
+        {"tidewire", "tiktok", "tiktok-shop", "channel:tiktok-shop"}
+    )
     app_ids: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset({"tidewire-tiktok-shop"})
 

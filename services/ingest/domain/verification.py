@@ -33,15 +33,23 @@ class AmbiguousHeaderError(ValueError):
 def claim(getall: Callable[[str, Sequence[str]], Sequence[str]], name: str) -> str:
     """The value of `X-Shopify-<name>`, or of the newer `shopify-<name>`; empty if there is none.
 
+    Cut to 200 characters.
+
     Raises:
         AmbiguousHeaderError: it came more than once, with different values.
     """
+    return whole_claim(getall, name)[:_CLAIM_CHARS_MAX]
+
+
+def whole_claim(getall: Callable[[str, Sequence[str]], Sequence[str]], name: str) -> str:
+    """As `claim`, however long it is: two ids that only begin alike must stay two."""
     values = getall(f"X-Shopify-{name}", ()) or getall(f"shopify-{name}", ())
     if not values:
         return ""
     if len(values) > 1 and len(set(values)) > 1:
         raise AmbiguousHeaderError(name)
-    return values[0][:_CLAIM_CHARS_MAX]
+    # Bytes that are no text arrive as lone surrogates, which no message can hold.
+    return values[0].encode(errors="backslashreplace").decode()
 
 
 def fitting_secret(
@@ -56,7 +64,11 @@ def fitting_secret(
         given = binascii.a2b_base64(signature, strict_mode=True)
     except (binascii.Error, ValueError):
         return None
-    if len(given) != _DIGEST_BYTES:
+    # The last character has two bits to spare: other spellings of the same bytes are not accepted.
+    if (
+        len(given) != _DIGEST_BYTES
+        or binascii.b2a_base64(given, newline=False) != signature.encode()
+    ):
         return None
     for secret in secrets:
         if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), given):

@@ -306,6 +306,19 @@ async def test_credentials_refused_twice_are_the_owners_matter(
     assert peer.header("Access-Token") == ["a", "b"]
 
 
+async def test_credentials_are_refreshed_once_in_a_call_and_not_once_in_each_try(
+    session: aiohttp.ClientSession,
+) -> None:
+    peer = Peer(answer(status=401), answer(status=503), answer(status=401), answer())
+
+    async with peer.listening() as url:
+        shop = replace(upstream(session, policy=THRICE), authorise=Tokens("a", "b", "c"))
+        error = await failure(shop, get(url))
+
+    assert error.kind is Kind.AUTH
+    assert peer.header("Access-Token") == ["a", "b", "b"]
+
+
 async def test_without_other_credentials_the_refusal_stands(
     session: aiohttp.ClientSession,
 ) -> None:

@@ -29,7 +29,10 @@ _POLICY = RetryPolicy(attempts_max=3, base_s=1.0, cap_s=4.0, probe_s=7.0)
     ],
 )
 def test_each_kind_of_error_has_its_verdict(
-    error: ServiceError | None, attempts: int, circuit_open: bool, expected: Verdict
+    error: ServiceError | None,
+    attempts: int,
+    circuit_open: bool,  # noqa: FBT001
+    expected: Verdict,
 ) -> None:
     verdict = verdict_of(
         error, attempts=attempts, circuit_open=circuit_open, policy=_POLICY, random=lambda: 0.5
