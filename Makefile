@@ -50,6 +50,10 @@ gen: venv  ## write gen/ from protos/, and docs/adr/README.md from its records
 	@$(BIN)/python tools/gen.py
 	@$(BIN)/python -m tools.adr_index
 
+.PHONY: docs
+docs: venv  ## write docs/settings.md, metrics.md, api.md and the subjects in ARCHITECTURE.md
+	@$(BIN)/python -m tools.docs
+
 .PHONY: lock
 lock: venv  ## write both locks from pyproject.toml (keeps versions that still fit; ARGS=--upgrade)
 	@$(UV_LOCK) $(ARGS) --group dev pyproject.toml -o requirements.lock

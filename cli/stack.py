@@ -70,6 +70,7 @@ class Stack:
             monitor_port=self.ports.nats_monitor or -1,
         )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self._nats_starting: asyncio.Task[NatsServer] | None = None
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.kek_file.exists():
             create_kek(self.kek_file)
@@ -131,7 +132,9 @@ class Stack:
         Raises:
             ServiceError: PERMANENT, `not_ready`, with the end of the log of what did not come up.
         """
-        await asyncio.to_thread(self.nats.start)
+        # Waited for by `stop_all` as well: broken off here, the thread would still start a server.
+        self._nats_starting = asyncio.create_task(asyncio.to_thread(self.nats.start))
+        await asyncio.shield(self._nats_starting)
         self._choose_ports()
         for name in names:
             await self.start(name)
@@ -227,6 +230,8 @@ class Stack:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        if self._nats_starting is not None:
+            await asyncio.wait({self._nats_starting})
         await asyncio.to_thread(self.nats.close)
 
     def _choose_ports(self) -> None:

@@ -40,6 +40,7 @@ STEPS = (
     Step("secrets", _module("tools.hygiene", "secrets")),
     Step("ends", _module("tools.hygiene", "ends")),
     Step("adr-index", _module("tools.adr_index", "--check")),
+    Step("docs", _module("tools.docs", "--check")),
 )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
 
+from google.protobuf.message import Message
 from nats.aio.client import Client
-from tidewire.commerce.v1 import record_pb2
+from tidewire.commerce.v1 import inventory_pb2, order_pb2, record_pb2
 from tidewire.delivery.v1 import outcome_pb2
 from tidewire.ingest.v1 import delivery_pb2
 
@@ -15,13 +18,17 @@ from cli.demo.verdict import DeliveryKey, Evidence
 from libs.bus import subjects
 from libs.bus.scan import scan
 from libs.connections import shop_handle
+from libs.keys import KvKeySource, load_kek
 from libs.ledger import read_ledger, read_outcomes
-from sandbox.shopify.oracle import Expected
+from libs.resources import MESSAGES
+from libs.vault import Vault
+from sandbox.shopify.oracle import Expected, OrderState
 from sandbox.shopify.sender import Sent
 
 
 async def gather_evidence(
     nats: Client,
+    kek_file: Path,
     sandbox: Mapping[str, Any],
     sent: Sequence[Sent],
     expected: Expected,
@@ -33,6 +40,8 @@ async def gather_evidence(
     Raises:
         ServiceError: RETRYABLE, where NATS does not answer.
     """
+    keys = await KvKeySource.open(nats.jetstream(), load_kek(kek_file))
+    vault = Vault(keys)
     return Evidence(
         ledger=await read_ledger(nats),
         seen=[
@@ -42,6 +51,9 @@ async def gather_evidence(
         outcomes=await read_outcomes(nats),
         parked=await _parked(nats),
         buried=await _buried(nats),
+        orders=await _orders(nats, vault),
+        stock=await _stock(nats, vault),
+        products_deleted=await _deleted(nats, "product"),
         sandbox=sandbox,
         sent=sent,
         expected=expected,
@@ -64,6 +76,52 @@ async def _buried(nats: Client) -> set[DeliveryKey]:
         letter = outcome_pb2.DeadLetter.FromString(stored.data)
         found.add(DeliveryKey(letter.shop, letter.delivery_id))
     return found
+
+
+async def _orders(nats: Client, vault: Vault) -> dict[tuple[str, str], OrderState]:
+    found = {}
+    async for record, message in _states(nats, vault, "order"):
+        order = cast("order_pb2.Order | None", message)
+        updated_at = record.version.updated_at
+        found[record.shop, record.resource_id] = OrderState(
+            paid=order is not None and order.paid,
+            cancelled=order is not None and order.HasField("cancelled_at"),
+            deleted=record.deleted,
+            updated_at=datetime.fromtimestamp(updated_at.seconds, UTC),
+        )
+    return found
+
+
+async def _stock(nats: Client, vault: Vault) -> dict[tuple[str, str, str], int | None]:
+    found: dict[tuple[str, str, str], int | None] = {}
+    async for record, message in _states(nats, vault, "inventory_level"):
+        if message is not None:
+            level = cast("inventory_pb2.InventoryLevel", message)
+            key = (record.shop, level.inventory_item_id, level.location_id)
+            found[key] = level.available if level.HasField("available") else None
+    return found
+
+
+async def _deleted(nats: Client, kind: str) -> set[tuple[str, str]]:
+    found = set()
+    async for stored in scan(nats, subjects.COMMERCE, f"commerce.state.{kind}.>"):
+        record = record_pb2.StateRecord.FromString(stored.data)
+        if record.deleted:
+            found.add((record.shop, record.resource_id))
+    return found
+
+
+async def _states(
+    nats: Client, vault: Vault, kind: str
+) -> AsyncIterator[tuple[record_pb2.StateRecord, Message | None]]:
+    """The newest versions of all resources of a kind; None where only the tombstone is left."""
+    async for stored in scan(nats, subjects.COMMERCE, f"commerce.state.{kind}.>"):
+        record = record_pb2.StateRecord.FromString(stored.data)
+        message = None
+        if record.HasField("payload"):
+            opened = await vault.open_bytes(record.payload, record.shop)
+            message = MESSAGES[record.kind].FromString(opened)
+        yield record, message
 
 
 def _sinks_by_shop(pixels: Sequence[PixelPlan]) -> dict[str, int]:

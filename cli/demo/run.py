@@ -35,7 +35,7 @@ from sandbox.shopify.corpus import corpus_deliveries
 from sandbox.shopify.model import Delivery, Shop
 from sandbox.shopify.oracle import Expected
 from sandbox.shopify.sender import SendReport, send_all
-from sandbox.shopify.storm import default_shops, make_storm
+from sandbox.shopify.storm import DELIVERIES_MIN, default_shops, make_storm
 
 _CLOCK: Final = SystemClock()
 
@@ -116,6 +116,8 @@ async def run_demo(
 async def _perform(
     directory: Path, environ: Mapping[str, str], wish: Wish, console: Console
 ) -> Result:
+    if wish.size < DELIVERIES_MIN:
+        raise ValueError(f"a storm has at least {DELIVERIES_MIN} deliveries: ask for more")
     now = datetime.now(UTC)
     root = corpus_root(wish.corpus, directory)
     storm_shops = default_shops(now)
@@ -164,6 +166,7 @@ async def _watched(
     watch.memory.note(stack.rss_bytes(), "end_mib")
     evidence = await gather_evidence(
         nats,
+        stack.kek_file,
         await watch.tiktok_ledger(),
         report.sent,
         plan.expected,

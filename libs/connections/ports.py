@@ -47,7 +47,7 @@ class WebhookSecret:
     """A secret that may have signed a webhook. Its key is never printed."""
 
     secret_id: str
-    """The shop's handle, or `app` where several shops share it, a dot, and its place."""
+    """The shop's handle, or `_app` where several shops share it, a dot, and its place."""
     key: bytes = field(repr=False)
 
 

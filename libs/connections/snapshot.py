@@ -52,7 +52,10 @@ def snapshot_of(entries: Sequence[ShopEntry]) -> Snapshot:
         connections=grouped,
         sinks={entry.view.handle: tuple(_sinks(entry)) for entry in entries},
         secrets=secrets,
-        all_secrets=tuple(distinct.values()),
+        # Those that apps share come first: they are the likeliest to have signed for a stranger.
+        all_secrets=tuple(
+            sorted(distinct.values(), key=lambda secret: not secret.secret_id.startswith("_app."))
+        ),
         tokens={connection.connection_id: token for connection, token in made},
     )
 
@@ -66,7 +69,7 @@ def _webhook_secrets(
 ) -> dict[str | None, tuple[WebhookSecret, ...]]:
     held = Counter(s.reveal() for entry in entries for s in entry.shopify.webhook_secrets)
     shared = {
-        text: WebhookSecret(f"app.{place}", text.encode())
+        text: WebhookSecret(f"_app.{place}", text.encode())
         for place, text in enumerate(text for text, count in held.items() if count > 1)
     }
     return {

@@ -24,7 +24,7 @@ from libs.clock import Clock
 from libs.connections import Connections, Credentials
 from libs.errors import Kind, ServiceError, permanent
 from libs.resources import NAMES
-from libs.telemetry import Metrics, SpanRef, Tracer
+from libs.telemetry import Counter, Metrics, SpanRef, Tracer
 from libs.vault import Vault
 from services.ingest.commit import CommitProtocol
 from services.ingest.commit_plan import Plan, Prepared
@@ -43,12 +43,11 @@ _log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class ReadDelivery:
     """A delivery with its body, or with why it has none."""
 
     job: Job
     prepared: Prepared
-    body: bytes
     started_ns: int
     ended_ns: int
     root: SpanRef
@@ -77,15 +76,24 @@ class BatchProcessor:
         self._tracer = tracer
         self._metrics = metrics
         self._clock = clock
+        self._decided: dict[tuple[str, str], Counter] = {}
         self._protocol = CommitProtocol(
             log, vault, sinks_of=connections.sinks, before_commit=self._bury, metrics=metrics
         )
 
     async def process(self, jobs: Sequence[Job]) -> None:
-        """Commits `jobs`, parks those of unknown shops, dead-letters what nobody can read.
+        """Reads and commits `jobs`; both may be repeated, what is done stays done.
 
         Raises:
-            ServiceError: RETRYABLE; some may be committed, and doing all again is harmless.
+            ServiceError: RETRYABLE; some may be committed.
+        """
+        await self.commit(await self.read(jobs))
+
+    async def read(self, jobs: Sequence[Job]) -> list[ReadDelivery]:
+        """What the deliveries say. Those of unknown shops are parked and not among them.
+
+        Raises:
+            ServiceError: RETRYABLE, where NATS does not answer.
         """
         known: list[Job] = []
         for job in jobs:
@@ -94,8 +102,19 @@ class BatchProcessor:
             else:
                 known.append(job)
         await self._vault.prepare({job.delivery.shop for job in known})
-        read = [await self._read(job) for job in known]
-        await self._commit(read)
+        return [await self._read(job) for job in known]
+
+    async def commit(self, read: Sequence[ReadDelivery]) -> None:
+        """Commits what was read, dead-letters what nobody can read, tells the traces.
+
+        Raises:
+            ServiceError: RETRYABLE; some may be committed.
+        """
+        by_id = {id(one.prepared): one for one in read}
+        started_ns = self._clock.now_ns()
+        for committed in await self._protocol.commit([one.prepared for one in read]):
+            members = [decided.prepared for decided in committed.decided] + committed.duplicates
+            self._tell([by_id[id(prepared)] for prepared in members], committed, started_ns)
 
     async def bury_unreadable(self, data: bytes, sequence: int) -> None:
         """Dead-letters a message of WEBHOOKS that is no segment."""
@@ -111,25 +130,26 @@ class BatchProcessor:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def _read(self, job: Job) -> _Read:
+    async def _read(self, job: Job) -> ReadDelivery:
         started_ns = self._clock.now_ns()
         delivery = job.delivery
         root = SpanRef.parse(delivery.traceparent) or self._tracer.start_trace()
-        body = b""
+        meta = _meta(delivery, b"")
         said: Normalized | TopicNotUsed | ServiceError
         try:
             self._refuse_borrowed_secret(delivery)
             owner = UNKNOWN_SHOP if delivery.shop_unknown else delivery.shop
             body = await self._vault.open_bytes(delivery.body, owner)
             body = decoded(body, delivery.content_encoding)
-            said = self._understood(delivery, body)
+            meta = _meta(delivery, body)
+            said = self._understood(delivery, body, meta)
         except ServiceError as error:
             if error.kind is not Kind.PERMANENT:
                 raise
             said = error
         prepared = Prepared(
             delivery=delivery,
-            meta=_meta(delivery, body),
+            meta=meta,
             said=said,
             span=self._tracer.child(root),
             segment_sequence=job.segment.sequence,
@@ -137,16 +157,16 @@ class BatchProcessor:
             seen_subject=subjects.seen(delivery.shop, delivery.delivery_id),
             state_subject=_state_subject(delivery.shop, said),
         )
-        return _Read(job, prepared, body, started_ns, self._clock.now_ns(), root)
+        return ReadDelivery(job, prepared, started_ns, self._clock.now_ns(), root)
 
     def _understood(
-        self, delivery: delivery_pb2.Delivery, body: bytes
+        self, delivery: delivery_pb2.Delivery, body: bytes, meta: DeliveryMeta
     ) -> Normalized | TopicNotUsed | ServiceError:
         shop = self._connections.shop(delivery.shop)
         if shop is None:
             raise ServiceError(Kind.RETRYABLE, "shop_vanished", "its connection was just removed")
         context = ShopContext(shop=shop.handle, country=shop.country, currency=shop.currency)
-        return normalize(delivery.topic, body, context, _meta(delivery, body))
+        return normalize(delivery.topic, body, context, meta)
 
     def _refuse_borrowed_secret(self, delivery: delivery_pb2.Delivery) -> None:
         """A delivery that came before its shop was known was tried against everybody's secrets."""
@@ -160,15 +180,6 @@ class BatchProcessor:
                 "signed_for_another_shop",
                 "it was signed before the shop was connected, with a secret the shop does not have",
             )
-
-    # -- committing ------------------------------------------------------------------------------
-
-    async def _commit(self, read: Sequence[_Read]) -> None:
-        by_id = {id(one.prepared): one for one in read}
-        started_ns = self._clock.now_ns()
-        for committed in await self._protocol.commit([one.prepared for one in read]):
-            members = [decided.prepared for decided in committed.decided] + committed.duplicates
-            self._tell([by_id[id(prepared)] for prepared in members], committed, started_ns)
 
     # -- what cannot be used ---------------------------------------------------------------------
 
@@ -218,7 +229,7 @@ class BatchProcessor:
 
     # -- telling ---------------------------------------------------------------------------------
 
-    def _tell(self, read: Sequence[_Read], planned: Plan, started_ns: int) -> None:
+    def _tell(self, read: Sequence[ReadDelivery], planned: Plan, started_ns: int) -> None:
         ended_ns = self._clock.now_ns()
         decided = {id(one.prepared): one for one in planned.decided}
         self._metrics.histogram(metric_names.NORMALIZER_BATCH).observe(
@@ -237,7 +248,9 @@ class BatchProcessor:
                 facts = len(outcome.facts) if outcome else 0
                 self._emit(one, result, facts, (started_ns, ended_ns))
 
-    def _emit(self, one: _Read, result: str, facts: int, published_ns: tuple[int, int]) -> None:
+    def _emit(
+        self, one: ReadDelivery, result: str, facts: int, published_ns: tuple[int, int]
+    ) -> None:
         """The spans of a delivery's whole way so far, from the times that it carries."""
         tracer, delivery, said = self._tracer, one.prepared.delivery, one.prepared.said
         segment = one.job.segment
@@ -282,9 +295,12 @@ class BatchProcessor:
         )
 
     def _count(self, kind: str, result: str) -> None:
-        self._metrics.counter(
-            metric_names.NORMALIZER_DELIVERIES, kind=kind, result=result
-        ).value += 1
+        counter = self._decided.get((kind, result))
+        if counter is None:
+            counter = self._decided[kind, result] = self._metrics.counter(
+                metric_names.NORMALIZER_DELIVERIES, kind=kind, result=result
+            )
+        counter.value += 1
 
 
 def _meta(delivery: delivery_pb2.Delivery, body: bytes) -> DeliveryMeta:

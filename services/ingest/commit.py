@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from tidewire.commerce.v1 import record_pb2
@@ -13,10 +14,22 @@ from libs.bus.commit_log import BATCH_BYTES_MAX, ENTRIES_MAX, CommitLog, Conflic
 from libs.errors import Kind, ServiceError
 from libs.telemetry import Metrics
 from libs.vault import Vault
-from services.ingest.commit_plan import NOTHING, Known, Plan, Prepared, plan, subjects_of
+from services.ingest.commit_plan import Known, Plan, Prepared, plan, state_subjects
+from services.ingest.state_cache import StateCache
 from services.ingest.state_codec import view_of
 
 _TRIES_MAX: Final = 12
+_CACHE_BYTES_MAX: Final = 32 * 1024 * 1024
+
+Read = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recalled:
+    """What a plan is made from."""
+
+    states: Mapping[str, Known]
+    existing: frozenset[str]
 
 
 class CommitProtocol:
@@ -36,6 +49,7 @@ class CommitProtocol:
         metrics: Metrics,
     ) -> None:
         self._log = log
+        self._cache = StateCache(_CACHE_BYTES_MAX)
         self._vault = vault
         self._sinks_of = sinks_of
         self._before_commit = before_commit
@@ -51,19 +65,24 @@ class CommitProtocol:
         """
         if not batch:
             return []
-        found = await self._log.read(subjects_of(batch))
-        facts: frozenset[str] = frozenset()
+        known = await self._recall(batch, self._log.read)
         for attempt in range(1, _TRIES_MAX + 1):
-            planned = await self._plan(batch, found, facts)
+            planned = plan(
+                batch,
+                known.states,
+                known.existing,
+                sinks_of=self._sinks_of,
+                seal=self._vault.seal,
+            )
             if len(planned.entries) > ENTRIES_MAX or planned.size_bytes > BATCH_BYTES_MAX:
                 return await self._commit_in_halves(batch)
             await self._before_commit(planned)
             try:
                 if planned.entries:
-                    await self._log.commit(planned.entries)
+                    self._remember(planned, await self._log.commit(planned.entries))
             except ConflictError:
                 self._conflicts.value += 1
-                found, facts = await self._read_again(batch, planned, found, attempt)
+                known = await self._recall_after_conflict(batch, planned, attempt)
                 continue
             return [planned]
         raise ServiceError(Kind.RETRYABLE, "contended", "other writers were always quicker")
@@ -75,32 +94,49 @@ class CommitProtocol:
         first = await self.commit(batch[:middle])
         return first + await self.commit(batch[middle:])
 
-    async def _plan(
-        self, batch: Sequence[Prepared], found: Mapping[str, Stored], facts: frozenset[str]
-    ) -> Plan:
-        names = {prepared.state_subject for prepared in batch if prepared.state_subject}
-        states = {
-            name: await self._known(found[name]) if name in found else NOTHING for name in names
-        }
-        seen = frozenset(p.seen_subject for p in batch if p.seen_subject in found)
-        return plan(batch, states, seen | facts, sinks_of=self._sinks_of, seal=self._vault.seal)
+    async def _recall(self, batch: Sequence[Prepared], read: Read) -> _Recalled:
+        """What is stored of `batch`: dedupe markers always, states where they are not at hand."""
+        states: dict[str, Known] = {}
+        names = [prepared.seen_subject for prepared in batch]
+        for name in state_subjects(batch):
+            remembered = self._cache.get(name)
+            if remembered is None:
+                names.append(name)
+            else:
+                states[name] = remembered
+        found = await read(sorted(set(names)))
+        existing = {prepared.seen_subject for prepared in batch} & found.keys()
+        for name in names:
+            if name in found and name not in existing:
+                states[name] = await self._known(found[name])
+        return _Recalled(states, frozenset(existing))
 
-    async def _known(self, stored: Stored) -> Known:
-        record = record_pb2.StateRecord.FromString(stored.data)
-        opened = await self._vault.open_bytes(record.payload, record.shop)
-        return Known(stored.sequence, view_of(record, opened))
-
-    async def _read_again(
-        self, batch: Sequence[Prepared], planned: Plan, before: Mapping[str, Stored], attempt: int
-    ) -> tuple[dict[str, Stored], frozenset[str]]:
+    async def _recall_after_conflict(
+        self, batch: Sequence[Prepared], planned: Plan, attempt: int
+    ) -> _Recalled:
         """What is stored by now, and which of the planned facts are already there.
 
         The second time the leader itself is asked: a follower that lags would answer as before for
         ever.
         """
+        for name in state_subjects(batch):
+            self._cache.forget(name)
+        await asyncio.sleep(0.005 * (attempt - 1))
         read = self._log.read if attempt == 1 else self._log.read_fresh
-        found = await read(subjects_of(batch))
+        known = await self._recall(batch, read)
         facts = await read(planned.fact_subjects) if planned.fact_subjects else {}
-        if found == before and not facts:
-            await asyncio.sleep(0.01 * attempt)
-        return found, frozenset(facts)
+        return _Recalled(known.states, known.existing | facts.keys())
+
+    async def _known(self, stored: Stored) -> Known:
+        record = record_pb2.StateRecord.FromString(stored.data)
+        opened = await self._vault.open_bytes(record.payload, record.shop)
+        known = Known(stored.sequence, view_of(record, opened))
+        self._cache.put(stored.subject, known, len(stored.data))
+        return known
+
+    def _remember(self, planned: Plan, last_sequence: int) -> None:
+        """The batch's entries got the sequences up to `last_sequence`, in their order."""
+        before = last_sequence - len(planned.entries) + 1
+        for subject, place, view in planned.states:
+            size = len(planned.entries[place].data)
+            self._cache.put(subject, Known(before + place, view), size)

@@ -77,6 +77,8 @@ class Plan:
     decided: list[Decided] = field(default_factory=list)
     duplicates: list[Prepared] = field(default_factory=list)
     fact_subjects: list[str] = field(default_factory=list)
+    states: list[tuple[str, int, StateView]] = field(default_factory=list)
+    """Each changed state: its subject, its place in `entries`, and the view."""
 
     @property
     def size_bytes(self) -> int:
@@ -84,11 +86,9 @@ class Plan:
         return sum(len(entry.data) for entry in self.entries)
 
 
-def subjects_of(batch: Sequence[Prepared]) -> list[str]:
-    """Every subject that a plan for `batch` must know."""
-    names = {prepared.seen_subject for prepared in batch}
-    names |= {prepared.state_subject for prepared in batch if prepared.state_subject}
-    return sorted(names)
+def state_subjects(batch: Sequence[Prepared]) -> set[str]:
+    """Every resource that a plan for `batch` may change."""
+    return {prepared.state_subject for prepared in batch if prepared.state_subject}
 
 
 def plan(
@@ -130,6 +130,7 @@ class _Planner:
             self._taken.add(prepared.seen_subject)
             self._decide(prepared)
         for subject, (view, prepared) in self._folded.items():
+            self._plan.states.append((subject, len(self._plan.entries), view))
             self._plan.entries.append(self._state_entry(subject, view, prepared))
         return self._plan
 

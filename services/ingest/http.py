@@ -33,7 +33,7 @@ UNKNOWN_SHOP: Final = "_unknown"
 
 _SECRETS_TRIED_MAX: Final = 32
 """A request that names an unknown shop is tried against everybody's secrets, those that apps share
-first. Without a bound a forger could make ten thousand shops' worth of HMACs out of each request."""
+first. Without a bound each forged request could cost ten thousand shops' worth of HMACs."""
 
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 

@@ -7,10 +7,11 @@ acknowledged when each of its deliveries is committed, parked or dead-lettered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -25,11 +26,13 @@ from libs.bus.pull import ConsumerSettings, Puller, ensure_consumer
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.telemetry import Metrics
-from services.ingest.batch import BatchProcessor
+from services.ingest.batch import BatchProcessor, ReadDelivery
 from services.ingest.domain.fair_queue import FairQueue
 from services.ingest.work import Job, OpenSegment
 
 _log = structlog.stdlib.get_logger()
+
+T = TypeVar("T")
 
 CONSUMER: Final = ConsumerSettings(
     stream=subjects.WEBHOOKS, durable=subjects.NORMALIZER, ack_wait_s=15.0, max_ack_pending=2000
@@ -37,8 +40,9 @@ CONSUMER: Final = ConsumerSettings(
 _QUANTUM_BYTES: Final = 64 * 1024
 _BATCH_BYTES_MAX: Final = 2 * 1024 * 1024
 _SEGMENTS_AT_HAND: Final = 16
-_BATCHES_AT_ONCE: Final = 2
-"""While one batch is being written the next is being understood."""
+_BATCHES_AHEAD: Final = 1
+"""While one batch is being written the next is being understood, and no more: what is further
+ahead would wait in line behind a shop that has much, instead of being served in turn."""
 _RETRY_S: Final = 1.0
 
 
@@ -68,7 +72,9 @@ class Normalizer:
         self._clock = clock
         self._queue: FairQueue[Job] = FairQueue(_QUANTUM_BYTES)
         self._open: dict[int, OpenSegment] = {}
-        self._busy: set[str] = set()
+        self._understood: asyncio.Queue[tuple[list[Job], list[ReadDelivery]] | None] = (
+            asyncio.Queue(_BATCHES_AHEAD)
+        )
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -91,14 +97,13 @@ class Normalizer:
                 await asyncio.sleep(_RETRY_S)
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(self._read(ready), name="read")
-            working = [
-                tasks.create_task(self._work(), name="work") for _ in range(_BATCHES_AT_ONCE)
-            ]
+            tasks.create_task(self._understand(), name="understand")
+            committing = tasks.create_task(self._commit(), name="commit")
             beating = tasks.create_task(self._beat(), name="beat")
             await self._stopping.wait()
             reading.cancel()
             self._changed.set()
-            await asyncio.wait(working)
+            await asyncio.wait({committing})
             beating.cancel()
 
     def stop(self) -> None:
@@ -150,40 +155,31 @@ class Normalizer:
         )
         self.add(opened, segment.deliveries)
 
-    async def _work(self) -> None:
+    async def _understand(self) -> None:
+        """Takes deliveries in turn and reads them, while the batch before is being written."""
         while not self._stopping.is_set():
-            taken = self._queue.take(
-                items_max=self._bounds.batch_deliveries,
-                cost_max=_BATCH_BYTES_MAX,
-                excluded=self._busy,
-            )
-            if not taken:
+            jobs = [
+                job
+                for _, job in self._queue.take(
+                    items_max=self._bounds.batch_deliveries, cost_max=_BATCH_BYTES_MAX
+                )
+            ]
+            if not jobs:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             self._room.set()
-            # A shop is in one batch at a time: that keeps its deliveries in order.
-            shops = {shop for shop, _ in taken}
-            self._busy |= shops
-            try:
-                await self._process([job for _, job in taken])
-            finally:
-                self._busy -= shops
-                self._changed.set()
+            read = await _until_it_works(partial(self._processor.read, jobs))
+            await self._understood.put((jobs, read))
+        await self._understood.put(None)
 
-    async def _process(self, jobs: Sequence[Job]) -> None:
-        """Until it works: an outage costs time, never a delivery."""
-        while True:
-            try:
-                await self._processor.process(jobs)
-                break
-            except ServiceError as error:
-                if error.kind is not Kind.RETRYABLE:
-                    raise
-                _log.warning("batch_waits", code=error.code, deliveries=len(jobs))
-                await asyncio.sleep(_RETRY_S)
-        for job in jobs:
-            await self._settle(job.segment)
+    async def _commit(self) -> None:
+        """Commits what was read, batch after batch: that keeps a shop's deliveries in order."""
+        while (work := await self._understood.get()) is not None:
+            jobs, read = work
+            await _until_it_works(partial(self._processor.commit, read))
+            for job in jobs:
+                await self._settle(job.segment)
 
     async def _settle(self, segment: OpenSegment) -> None:
         segment.remaining -= 1
@@ -205,3 +201,15 @@ class Normalizer:
     def _lag_s(self) -> float:
         oldest = next(iter(self._open.values()), None)
         return self._clock.monotonic_s() - oldest.received_s if oldest else 0.0
+
+
+async def _until_it_works(act: Callable[[], Awaitable[T]]) -> T:
+    """What `act` gives in the end: an outage costs time, never a delivery."""
+    while True:
+        try:
+            return await act()
+        except ServiceError as error:
+            if error.kind is not Kind.RETRYABLE:
+                raise
+            _log.warning("batch_waits", code=error.code)
+            await asyncio.sleep(_RETRY_S)

@@ -100,7 +100,13 @@ class Rig:
     async def evidence(self) -> Evidence:
         """All that the two sides say of what has happened so far."""
         return await gather_evidence(
-            self.nats, await self._sandbox(), self._sent, self._expected, self._pixels, self._pixels
+            self.nats,
+            self.stack.kek_file,
+            await self._sandbox(),
+            self._sent,
+            self._expected,
+            self._pixels,
+            self._pixels,
         )
 
     async def failed_checks(self) -> list[Check]:

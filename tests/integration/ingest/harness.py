@@ -157,7 +157,6 @@ class Suite:
             tracer=self.tracer,
             metrics=self.metrics,
             clock=_CLOCK,
-            ids=self.ids,
         )
 
     def normalizer(self, processor: BatchProcessor | None = None) -> Normalizer:

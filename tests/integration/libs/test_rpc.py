@@ -196,6 +196,7 @@ async def test_an_abort_by_hand_stays_as_it_is(house: House) -> None:
     error = await failure(call(house.method("One"), said("abort"), timeout_s=5))
 
     assert (error.code, error.message) == ("rpc_data_loss", "by hand")
+    assert house.seen[0][2] == "rpc_aborted"
 
 
 async def test_a_stream_ends_with_its_error_after_what_it_gave(house: House) -> None:
@@ -288,7 +289,14 @@ async def test_health_follows_readiness(house: House, service: str) -> None:
     house.readiness.unready("bus")
     await until_status(house, service, not_serving)
 
-    assert house.seen == []  # plumbing is not observed
+
+async def test_health_checks_are_neither_observed_nor_logged(house: House) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(house.channel)
+
+    with capture_logs() as lines:
+        await stub.Check(health_pb2.HealthCheckRequest())
+
+    assert (house.seen, lines) == ([], [])
 
 
 async def test_reflection_lists_the_services(house: House) -> None:

@@ -236,7 +236,7 @@ def test_an_unknown_shop_is_tried_with_every_distinct_secret(
     found = connections.webhook_secrets(handle)
 
     assert [(one.secret_id, one.key) for one in found] == [
-        ("app.0", b"app"),
+        ("_app.0", b"app"),
         ("a.1", b"a1"),
         ("c.0", b"c1"),
     ]

@@ -23,7 +23,7 @@ def test_ids_increase_within_one_millisecond_and_when_the_clock_steps_back() -> 
 
 def test_ids_of_later_milliseconds_sort_later_whoever_makes_them_and_whatever_was_drawn() -> None:
     earlier = RandomIds(FakeClock(1_790_000_000.0), lambda size: b"\xff" * size)
-    later = RandomIds(FakeClock(1_790_000_000.001), lambda size: b"\x00" * size)
+    later = RandomIds(FakeClock(1_790_000_000.002), lambda size: b"\x00" * size)
 
     assert earlier.new() < later.new()
 

@@ -93,7 +93,7 @@ class Delivery(_message.Message):
     event_id: _builtins.str
     """Shopify's id of the merchant action; shared by deliveries, so never a dedupe key."""
     secret_id: _builtins.str
-    """Which of the configured secrets the signature fitted: shop handle or `app`, then its place."""
+    """Which of the configured secrets the signature fitted: shop handle or `_app`, then its place."""
     traceparent: _builtins.str
     """Trace of the request, W3C `traceparent`."""
     content_encoding: _builtins.str

@@ -1,0 +1,144 @@
+"""The demo as a person runs it: real processes, a small storm, the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    said: str
+
+
+async def _started(scratch: Path, *args: str, **environ: str) -> asyncio.subprocess.Process:
+    """`tidewire demo`, with its temporary folder below `scratch`."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cli",
+        "demo",
+        *args,
+        cwd=_PROJECT,
+        env={**os.environ, "PYTHONPATH": "gen", "TMPDIR": str(scratch), **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def _demo(scratch: Path, *args: str, **environ: str) -> Ran:
+    process = await _started(scratch, *args, **environ)
+    said, _ = await process.communicate()
+    return Ran(process.returncode or 0, said.decode())
+
+
+def _corpus(folder: Path) -> Path:
+    """One recorded payload, so that the run is the same with the shared corpus and without it."""
+    payload = folder / "products_delete" / "gone.json"
+    payload.parent.mkdir(parents=True)
+    payload.write_text('{"id": 788032119674292922}')
+    return folder
+
+
+def _left_behind(scratch: Path) -> list[Path]:
+    return list(scratch.glob("tidewire-demo-*"))
+
+
+def _processes_below(scratch: Path) -> list[str]:
+    """Command lines and environments of living processes that name the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(scratch).encode() in known and process.name != str(os.getpid()):
+            found.append(process.name)
+    return found
+
+
+async def test_a_small_storm_passes_every_check_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    scratch, result = tmp_path / "scratch", tmp_path / "result.json"
+    scratch.mkdir()
+    corpus = _corpus(tmp_path / "payloads")
+
+    ran = await _demo(
+        scratch, "--deliveries", "1200", "--corpus", str(corpus), "--json", str(result)
+    )
+
+    assert ran.code == 0, ran.said
+    assert _left_behind(scratch) == []
+    found: dict[str, Any] = json.loads(result.read_bytes())
+    assert found["passed"] is True
+    assert all(check["passed"] for check in found["checks"])
+    _assert_contract(found)
+
+
+def _assert_contract(found: dict[str, Any]) -> None:
+    ledger, tiktok = found["ledger"], found["sandbox"]["tiktok_events"]
+    ended = ledger["delivered"] + ledger["delivered_uncertain"]
+    ended += sum(ledger["ignored"].values()) + sum(ledger["dead"].values())
+    assert ledger["received"] == ended + ledger["in_flight"]
+    assert ledger["balanced"] is True
+    assert ledger["in_flight"] == 0
+    assert ledger["ignored"]["test_order"] > 0
+    assert ledger["dead"]["not_json"] > 0
+    assert tiktok["requests"] > 0
+    assert tiktok["events_accepted"] >= tiktok["events_unique"] > 100
+    assert tiktok["refused"] == 0
+    # One delivery more than the storm: the recorded payload.
+    assert sum(found["answers"].values()) == 1201
+    assert found["seconds"] > found["speed"]["storm_s"] > 0
+    services = {"nats", "sandbox", "ingest-http", "ingest-normalizer", "events"}
+    assert found["memory"].keys() == services
+    assert all(sizes["end_mib"] > 5 for sizes in found["memory"].values())
+
+
+async def test_a_demo_that_cannot_start_says_why_and_keeps_the_logs(tmp_path: Path) -> None:
+    # One server cannot keep three copies of anything.
+    ran = await _demo(tmp_path, "--deliveries", "400", TIDEWIRE_NATS_REPLICAS="3")
+
+    assert ran.code == 1, ran.said
+    assert "not_ready" in ran.said
+    (kept,) = _left_behind(tmp_path)
+    assert str(kept) in ran.said
+    assert list((kept / "logs").glob("*.log"))
+    assert _processes_below(tmp_path) == []
+
+
+async def test_what_cannot_be_sent_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    few = await _demo(tmp_path, "--deliveries", "3")
+    none = await _demo(tmp_path, "--corpus", str(tmp_path))
+
+    assert (few.code, none.code) == (2, 2)
+    assert "at least 400" in few.said
+    assert str(tmp_path) in none.said
+    assert _left_behind(tmp_path) == []
+
+
+async def test_sigterm_in_the_middle_ends_every_process(tmp_path: Path) -> None:
+    process = await _started(tmp_path, "--deliveries", "20000")
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"Starting NATS")
+    while len(_processes_below(tmp_path)) < 3:  # noqa: ASYNC110 (of other processes' doing)
+        await asyncio.sleep(0.05)
+
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+
+    assert process.returncode != 0
+    assert _processes_below(tmp_path) == []
+    assert _left_behind(tmp_path) == []

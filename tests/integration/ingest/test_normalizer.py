@@ -1,0 +1,437 @@
+"""The normalizer and its commit protocol on a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+
+import pytest
+
+from libs.bus import subjects
+from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
+from libs.clock import SystemClock
+from libs.errors import Kind, ServiceError
+from libs.resources import MESSAGES
+from libs.sealing import DataKey, unseal
+from services.ingest.batch import BatchProcessor
+from services.ingest.parked import ParkedDeliveries
+from services.ingest.work import Job
+from tests.fakes.nats_server import NatsServer
+from tests.integration.ingest.harness import (
+    OTHER,
+    SECRETS,
+    SHOP,
+    STRANGER,
+    Suite,
+    connection,
+    eventually,
+    job_of,
+    open_segment,
+    order_body,
+    running,
+    write_connections,
+)
+from tidewire.commerce.v1 import fact_pb2, order_pb2, record_pb2
+
+FIRST, LATER = "2026-09-01T12:00:00Z", "2026-09-01T13:00:00Z"
+
+
+class HookedLog:
+    """The real log, with something that happens just before, or just after, its first commit."""
+
+    def __init__(
+        self,
+        log: CommitLog,
+        *,
+        before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._log = log
+        self._before = before
+        self._after = after
+        self.sizes: list[int] = []
+        self.conflicts = 0
+
+    async def read(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await self._log.read(subjects)
+
+    async def read_fresh(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await self._log.read_fresh(subjects)
+
+    async def commit(self, entries: Sequence[Entry]) -> int:
+        before, self._before = self._before, None
+        if before:
+            await before()
+        try:
+            last = await self._log.commit(entries)
+        except ConflictError:
+            self.conflicts += 1
+            raise
+        self.sizes.append(len(entries))
+        after, self._after = self._after, None
+        if after:
+            await after()
+        return last
+
+
+async def opened_order(suite: Suite, order_id: str) -> order_pb2.Order:
+    record = await suite.state("order", order_id)
+    data = await suite.vault.open_bytes(record.payload, SHOP)
+    message = MESSAGES[record.kind].FromString(data)
+    assert isinstance(message, order_pb2.Order)
+    return message
+
+
+# -- one delivery, one effect --------------------------------------------------------------------
+
+
+async def test_a_delivery_repeated_within_a_batch_makes_one_fact(suite: Suite) -> None:
+    (delivery,) = await suite.orders(1)
+
+    await suite.processor().process([job_of(delivery, index=n) for n in range(10)])
+
+    assert list(await suite.seen()) == ["w1"]
+    assert len(await suite.facts()) == 1
+    assert await suite.overwritten() == 0
+
+
+async def test_a_delivery_repeated_in_later_batches_changes_nothing(suite: Suite) -> None:
+    (delivery,) = await suite.orders(1)
+    await suite.processor().process([job_of(delivery)])
+    facts = await suite.facts()
+
+    for sequence in (2, 3):
+        await suite.processor().process([job_of(delivery, sequence)])
+
+    assert await suite.facts() == facts
+    assert await suite.overwritten() == 0
+
+
+async def test_two_deliveries_that_tell_of_one_payment_make_one_fact(suite: Suite) -> None:
+    created = await suite.delivery("w1", order_body(updated_at=FIRST), topic="orders/create")
+    paid = await suite.delivery("w2", order_body(updated_at=LATER), topic="orders/paid")
+
+    for delivery in (created, paid):
+        await suite.processor().process([job_of(delivery)])
+
+    assert set(await suite.seen()) == {"w1", "w2"}
+    assert len(await suite.facts()) == 1
+
+
+async def test_two_normalizers_with_the_same_deliveries_make_each_fact_once(
+    suite: Suite, nats_server: NatsServer
+) -> None:
+    jobs = [job_of(delivery) for delivery in await suite.orders(60)]
+    async with connection(nats_server.url) as other:
+        rival = Suite(other, suite.connections, suite.keys, suite.connections_file)
+        for start in range(0, 60, 20):
+            part = jobs[start : start + 20]
+            await asyncio.gather(suite.processor().process(part), rival.processor().process(part))
+
+    assert len(await suite.seen()) == 60
+    assert len(await suite.facts()) == 60
+    assert await suite.overwritten() == 0
+
+
+async def test_two_normalizers_with_different_news_of_one_order_end_with_the_newest(
+    suite: Suite, nats_server: NatsServer
+) -> None:
+    hours = range(10, 22)
+    news = [
+        await suite.delivery(f"w{hour}", order_body(updated_at=f"2026-09-01T{hour}:00:00Z"))
+        for hour in hours
+    ]
+    async with connection(nats_server.url) as other:
+        rival = Suite(other, suite.connections, suite.keys, suite.connections_file)
+        for older, newer in pairwise(news):
+            await asyncio.gather(
+                suite.processor().process([job_of(newer)]),
+                rival.processor().process([job_of(older)]),
+            )
+
+    state = await suite.state("order", "1001")
+    assert state.version.updated_at.ToJsonString() == "2026-09-01T21:00:00Z"
+    assert len(await suite.seen()) == len(hours)
+    assert len(await suite.facts()) == 1
+
+
+async def test_a_conflict_is_read_again_and_merged(suite: Suite) -> None:
+    """The rival's newer version stays, and what only ours tells is kept with it."""
+    cancelled = order_body(updated_at=FIRST, cancelled_at=FIRST)
+    ours = job_of(await suite.delivery("ours", cancelled, topic="orders/cancelled"))
+    newer = order_body(updated_at=LATER, cancelled_at=None)
+    theirs = job_of(await suite.delivery("theirs", newer, topic="orders/updated"))
+
+    async def rival_is_quicker() -> None:
+        await suite.processor().process([theirs])
+
+    log = HookedLog(suite.log, before=rival_is_quicker)
+    await suite.processor(log).process([ours])
+
+    order = await opened_order(suite, "1001")
+    assert log.conflicts == 1
+    assert order.updated_at.ToJsonString() == LATER
+    assert order.cancelled_at.ToJsonString() == FIRST
+    assert len(await suite.facts("order_paid")) == 1
+    assert len(await suite.facts("order_cancelled")) == 1
+
+
+async def test_a_commit_whose_answer_got_lost_is_not_made_twice(suite: Suite) -> None:
+    async def lost() -> None:
+        raise ServiceError(Kind.RETRYABLE, "nats_unavailable")
+
+    deliveries = await suite.orders(5)
+    await suite.store(deliveries)
+    log = HookedLog(suite.log, after=lost)
+
+    async with running(suite.normalizer(suite.processor(log))):
+        await eventually(suite.all_acknowledged, "the segment is acknowledged")
+
+    assert len(await suite.facts()) == 5
+    assert await suite.overwritten() == 0
+
+
+async def test_a_segment_that_comes_again_after_a_crash_makes_no_second_fact(suite: Suite) -> None:
+    """The crash is between the commit and the acknowledgement."""
+    deliveries = await suite.orders(20)
+    sequence = await suite.store(deliveries)
+    segment = open_segment(sequence, remaining=20)
+    await suite.processor().process([Job(segment, n, one) for n, one in enumerate(deliveries)])
+    facts = await suite.facts()
+
+    async with running(suite.normalizer()):
+        await eventually(suite.all_acknowledged, "the segment is acknowledged")
+
+    assert len(facts) == 20
+    assert await suite.facts() == facts
+    assert await suite.overwritten() == 0
+
+
+# -- the server goes away ------------------------------------------------------------------------
+
+
+async def test_nats_may_be_killed_in_the_middle(suite: Suite, nats_server: NatsServer) -> None:
+    deliveries = await suite.orders(400)
+    for start in range(0, 400, 20):
+        await suite.store(deliveries[start : start + 20])
+
+    async with running(suite.normalizer()):
+
+        async def begun() -> bool:
+            return len(await suite.seen()) > 0
+
+        await eventually(begun, "something is committed")
+        nats_server.kill()
+        nats_server.start()
+        await eventually(suite.all_acknowledged, "every segment is acknowledged")
+
+    assert len(await suite.seen()) == 400
+    assert len(await suite.facts()) == 400
+    assert await suite.overwritten() == 0
+
+
+# -- what cannot be used -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xff\xff\xff", b"", b"\x5a\x01x"], ids=["bytes", "empty", "another message"]
+)
+async def test_a_segment_that_nobody_can_read_is_buried_and_its_neighbours_are_not(
+    suite: Suite, data: bytes
+) -> None:
+    before, after = await suite.orders(2)
+    await suite.store([before])
+    await suite.store_bytes(data)
+    await suite.store([after])
+
+    async with running(suite.normalizer()):
+        await eventually(suite.all_acknowledged, "every segment is acknowledged")
+
+    (letter,) = await suite.dead_letters()
+    assert (letter.code, letter.original.data) == ("segment_unreadable", data)
+    assert set(await suite.seen()) == {"w1", "w2"}
+    assert len(await suite.facts()) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "path"),
+    [
+        (b"<html>we are moving</html>", "not_json", "$"),
+        (b"", "not_json", "$"),
+        (b"\xff\xfe{}", "not_utf8", "$"),
+        (b"[" * 100_000 + b"]" * 100_000, "too_deep", "$"),
+        (b"null", "not_an_object", "$"),
+        (order_body(id=None, admin_graphql_api_id=None), "id_missing", "$.id"),
+    ],
+    ids=["html", "empty", "not utf-8", "nested", "null", "no id"],
+)
+async def test_a_body_that_nobody_can_read_is_buried_with_its_path_and_loses_no_neighbour(
+    suite: Suite, body: bytes, code: str, path: str
+) -> None:
+    before, after = await suite.orders(2)
+    bad = await suite.delivery("bad", body)
+    await suite.store([before, bad, after])
+
+    async with running(suite.normalizer()):
+        await eventually(suite.all_acknowledged, "the segment is acknowledged")
+
+    (letter,) = await suite.dead_letters()
+    seen = await suite.seen()
+    assert (letter.code, letter.path, letter.delivery_id) == (code, path, "bad")
+    assert await suite.vault.open_bytes(letter.original, SHOP) == body
+    assert (seen["bad"].result, seen["bad"].reason) == (record_pb2.SEEN_RESULT_DEAD, code)
+    assert len(await suite.facts()) == 2
+
+
+# -- unknown shops -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own_secret", "code"), [(SECRETS[SHOP][0], ""), ("its-own", "signed_for_another_shop")]
+)
+async def test_an_unknown_shop_is_parked_until_the_connections_have_it(
+    suite: Suite, own_secret: str, code: str
+) -> None:
+    """Once known, its own secret decides whether what came before was really its own."""
+    made = await suite.delivery("w1", order_body(), shop=STRANGER)
+    made.secret_id = f"{SHOP}.0"
+    (neighbour,) = await suite.orders(1, first=2)
+    await suite.store([made, neighbour])
+    normalizer = suite.normalizer()
+    parking = ParkedDeliveries(suite.nats, suite.connections, normalizer, SystemClock())
+
+    async with running(normalizer), running(parking):
+        await eventually(suite.all_acknowledged, "the segment is acknowledged")
+        waiting = [one.delivery_id for one in await suite.parked()]
+        before = set(await suite.seen())
+        write_connections(suite.connections_file, {**SECRETS, STRANGER: (own_secret,)})
+        await suite.connections.refresh()
+
+        async def taken_up() -> bool:
+            return await suite.parked() == []
+
+        await eventually(taken_up, "the parked delivery is taken up")
+
+    assert (waiting, before) == (["w1"], {"w2"})
+    seen = await suite.seen()
+    assert set(seen) == {"w1", "w2"}
+    assert seen["w1"].reason == code
+    assert [letter.code for letter in await suite.dead_letters()] == ([code] if code else [])
+    assert len(await suite.facts()) == (1 if code else 2)
+
+
+# -- when a segment is done, and how large a batch may be ------------------------------------------
+
+
+class HeldProcessor(BatchProcessor):
+    """Holds back the deliveries of one shop until it is told to let go."""
+
+    held_shop = OTHER
+
+    def hold(self) -> asyncio.Event:
+        """The event that lets go."""
+        self._let_go = asyncio.Event()
+        return self._let_go
+
+    async def process(self, jobs: Sequence[Job]) -> None:
+        if any(job.delivery.shop == self.held_shop for job in jobs):
+            await self._let_go.wait()
+        await super().process(jobs)
+
+
+async def test_a_segment_is_acknowledged_only_when_all_its_deliveries_are_settled(
+    suite: Suite,
+) -> None:
+    quick, slow = (await suite.orders(1))[0], (await suite.orders(1, shop=OTHER, first=2))[0]
+    processor = HeldProcessor(
+        nats=suite.nats,
+        log=suite.log,
+        vault=suite.vault,
+        connections=suite.connections,
+        credentials=suite.connections,
+        tracer=suite.tracer,
+        metrics=suite.metrics,
+        clock=SystemClock(),
+    )
+    let_go = processor.hold()
+    await suite.store([slow])
+    normalizer = suite.normalizer(processor)
+
+    async with running(normalizer):
+
+        async def slow_is_in_hand() -> bool:
+            return normalizer.in_hand > 0
+
+        async def quick_is_done() -> bool:
+            return "w1" in await suite.seen()
+
+        await eventually(slow_is_in_hand, "the held delivery is being worked on")
+        await suite.store([quick, (await suite.orders(1, shop=OTHER, first=3))[0]])
+        await eventually(quick_is_done, "the quick shop does not wait for the slow one")
+        held = await suite.unacknowledged()
+        let_go.set()
+        await eventually(suite.all_acknowledged, "every segment is acknowledged")
+
+    assert held == 2
+    assert set(await suite.seen()) == {"w1", "w2", "w3"}
+
+
+async def test_what_is_too_much_for_one_batch_is_committed_in_several(suite: Suite) -> None:
+    jobs = [job_of(delivery) for delivery in await suite.orders(400)]
+    log = HookedLog(suite.log)
+
+    await suite.processor(log).process(jobs)
+
+    assert max(log.sizes) <= 500
+    assert sum(log.sizes) > 1000
+    assert len(await suite.seen()) == 400
+    assert len(await suite.facts()) == 400
+
+
+# -- what lies on the disk -----------------------------------------------------------------------
+
+SECRET_TEXTS = (b"grace.hopper@example.com", b"2025550187", b"Hopper", b"77 Hidden Lane")
+
+
+async def test_nobody_is_named_in_clear_on_the_disk(suite: Suite, nats_server: NatsServer) -> None:
+    person = {"first_name": "Grace", "last_name": "Hopper", "phone": "+12025550187"}
+    body = order_body(
+        email="grace.hopper@example.com",
+        contact_email="grace.hopper@example.com",
+        phone="+12025550187",
+        customer={"id": 77, "email": "grace.hopper@example.com", **person},
+        shipping_address={**person, "address1": "77 Hidden Lane", "country_code": "US"},
+        billing_address=None,
+    )
+    deliveries = [
+        await suite.delivery("good", body),
+        await suite.delivery("dead", body[:-1]),
+        await suite.delivery("parked", body, shop=STRANGER),
+    ]
+    await suite.store(deliveries)
+    async with running(suite.normalizer()):
+        await eventually(suite.all_acknowledged, "the segment is acknowledged")
+
+    on_disk = b"".join(path.read_bytes() for path in nats_server.store_dir.rglob("*.blk"))
+    assert STRANGER.encode() in on_disk, "what is in clear is found: the search works"
+    assert [text for text in SECRET_TEXTS if text in on_disk] == []
+    assert len(await suite.dead_letters()) == len(await suite.parked()) == 1
+
+
+async def test_what_is_stored_opens_with_its_shops_key_and_with_no_other(suite: Suite) -> None:
+    (delivery,) = await suite.orders(1)
+    await suite.processor().process([job_of(delivery)])
+    state = await suite.state("order", "1")
+    (stored,) = await suite.stored(subjects.COMMERCE, "commerce.fact.order_paid.>")
+    fact = record_pb2.FactRecord.FromString(stored.data)
+    stranger = DataKey("any", bytes(32))
+
+    paid = fact_pb2.Fact.FromString(await suite.vault.open_bytes(fact.payload, SHOP)).order_paid
+    assert paid.order.email == (await opened_order(suite, "1")).email == "ada@example.com"
+    for payload in (state.payload, fact.payload):
+        assert payload.key_id
+        with pytest.raises(ServiceError, match="unsealing_failed"):
+            unseal(payload, lambda _: stranger, associated=SHOP.encode())
+        with pytest.raises(ServiceError):
+            await suite.vault.open_bytes(payload, OTHER)
