@@ -310,7 +310,7 @@ def dead_are_the_unreadable(evidence: Evidence) -> Check:
     wrong = [
         f"is dead ({reason}) and should not be: {delivery_id}"
         for delivery_id, reason in sorted(dead.items())
-        if False and delivery_id and delivery_id not in expected.either
+        if delivery_id not in expected.dead and delivery_id not in expected.either
     ]
     wrong += [
         f"should be dead ({why}) and is not: {delivery_id}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import hashlib
 import hmac
 import signal
 from collections.abc import Awaitable, Callable
@@ -39,7 +38,7 @@ def is_signed(body: bytes, signature: str) -> bool:
     """Whether `signature` is the body's under one of the shop's secrets."""
     return any(
         hmac.compare_digest(
-            base64.b64encode(hmac.digest(secret, body, hashlib.sha256)), signature.encode()
+            base64.b64encode(hmac.digest(secret, body, "sha256")), signature.encode()
         )
         for secret in _SECRETS
     )

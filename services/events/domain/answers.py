@@ -52,19 +52,41 @@ class RefusedError(ServiceError):
 _OK: Final = 0
 _UNCERTAIN: Final = frozenset({20001, 40050})
 _THROTTLED: Final = frozenset({40016, 40100, 40132, 40133, 61000})
+# Whatever is wrong with token, app, account or standing: a person mends it, no event is at fault.
 _CREDENTIALS: Final = frozenset(
-    {40001, 40101, 40102, 40104, 40105, 40106, 40113, 40118, 40124, 40125, 41000, 41001}
-)
+    {40001, 40101, 40102, 40103, 40104, 40105, 40106, 40107, 40110, 40113, 40115, 40116, 40118,
+     40119, 40124, 40125, 41000, 41001}
+)  # fmt: skip
 _RETRYABLE: Final = frozenset({40200, 40201, 40202, 60001})
 _SERVER_SIDE_FROM: Final = 50_000
-_TOO_FREQUENT: Final = re.compile(r"too\s+(many|frequent)|frequen", re.IGNORECASE)
+# "Too many items" is no throttle: it never passes by waiting.
+_TOO_FREQUENT: Final = re.compile(r"too\s+many\s+requests|frequen", re.IGNORECASE)
 _TRANSIENT: Final = re.compile(r"timeout|redis|internal", re.IGNORECASE)
 
 # `data.0.event_id`, `Batch.3.properties.contents.0.content_id`: which event, which field.
 _NAMED: Final = re.compile(
-    r"\b(?:data|batch)[.\[](\d{1,4})\]?\.?([A-Za-z_][\w.\[\]]{0,100})?", re.IGNORECASE
+    r"\b(?:data|batch)[.\[](\d{1,4})\b\]?\.?([A-Za-z_][\w.\[\]]{0,100})?", re.IGNORECASE
 )
 _NAMED_FIELD: Final = re.compile(r"\bfor ([a-z_][a-z_.]{0,60})\b", re.IGNORECASE)
+_SEPARATOR: Final = re.compile(r"[.\[\]]+")
+_REQUEST_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,100}")
+_CODES: Final = range(-(2**31), 2**31)
+"""Records keep a code in 32 bits; what does not fit is none of TikTok's."""
+
+# A message may say "invalid value for alice.smith@…": only words of the wire shapes are kept.
+_FIELDS: Final = frozenset(
+    {
+        "ad", "app", "batch", "brand", "callback", "city", "content_category", "content_id",
+        "content_ids", "content_name", "content_type", "contents", "context", "country",
+        "currency", "data", "description", "email", "emails", "event", "event_id",
+        "event_source", "event_source_id", "event_time", "external_id", "first_name", "ip",
+        "last_name", "limited_data_use", "locale", "num_items", "order_id", "page",
+        "partner_name", "phone", "phone_number", "phone_numbers", "pixel_code", "price",
+        "properties", "quantity", "query", "referrer", "search_string", "shop_id", "state",
+        "status", "test_event_code", "timestamp", "ttclid", "ttp", "type", "url", "user",
+        "user_agent", "value", "zip_code",
+    }
+)  # fmt: skip
 
 
 def kind_of(code: int, message: str) -> Kind:
@@ -134,13 +156,27 @@ def _body(body: bytes) -> tuple[int, str, str] | None:
     code = decoded.get("code")
     if not isinstance(code, int) or isinstance(code, bool):
         return None
-    return code, str(decoded.get("message") or ""), str(decoded.get("request_id") or "")[:100]
+    if code not in _CODES:
+        return None
+    request_id = str(decoded.get("request_id") or "")
+    known_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
+    return code, str(decoded.get("message") or ""), known_id
 
 
 def _place(message: str) -> tuple[int | None, str]:
     """Which event and which field a message names."""
     named = _NAMED.search(message)
     if named:
-        return int(named[1]), named[2] or ""
+        return int(named[1]), _field(named[2] or "")
     field = _NAMED_FIELD.search(message)
-    return None, field[1] if field else ""
+    return None, _field(field[1]) if field else ""
+
+
+def _field(path: str) -> str:
+    """`path` as far as it consists of names that we know and of positions."""
+    known: list[str] = []
+    for part in _SEPARATOR.split(path):
+        if part.lower() not in _FIELDS and not (known and part.isdecimal() and len(part) < 4):
+            break
+        known.append(part)
+    return ".".join(known)

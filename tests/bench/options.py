@@ -1,0 +1,25 @@
+"""What a run was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """`seconds` is the length of one burst; each contender has one a round."""
+
+    seconds: float
+    rounds: int
+    quick: bool
+    directory: Path
+    now: datetime
+    fastapi_python: str | None = None
+    amqp_url: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """For the head of the report."""
+        kind = "quick: a smoke run, NOT a measurement" if self.quick else "full"
+        return {"run": f"{kind}, {self.rounds} rounds of {self.seconds:g} s bursts"}
