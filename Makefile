@@ -51,7 +51,7 @@ gen: venv  ## write gen/ from protos/, and docs/adr/README.md from its records
 	@$(BIN)/python -m tools.adr_index
 
 .PHONY: docs
-docs: venv  ## write docs/settings.md, metrics.md, api.md and the subjects in ARCHITECTURE.md
+docs: venv  ## write the references: docs/settings.md, metrics.md, api.md, tables of ARCHITECTURE.md
 	@$(BIN)/python -m tools.docs
 
 .PHONY: lock

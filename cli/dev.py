@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from cli.stack import SERVICES, Ports, Stack
+from libs.clock import SystemClock
 from libs.errors import ServiceError
 
 _LIVE_URL: Final = "https://business-api.tiktok.com"
 _LIVE_SETTING: Final = "TIDEWIRE_TIKTOK_API_BASE_URL"
 _SHOP: Final = "example.myshopify.com"
+_ORDER_ID: Final = 5501
+_CLOCK: Final = SystemClock()
 
 _CONNECTIONS: Final = """\
 # Shops and where their events go. Saved changes are taken up at once; the sandbox learns of new
@@ -67,7 +70,7 @@ async def run_dev(directory: Path, environ: Mapping[str, str], *, live: bool) ->
         return 2
     url = environ.get(_LIVE_SETTING, _LIVE_URL) if live else None
     async with Stack(directory, environ, ports=ports, tiktok_url=url) as stack:
-        _write_example(stack, datetime.now(UTC))
+        _write_example(stack, datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC))
         _say(f"starting NATS, services{'' if live else ' and sandbox'} in {stack.directory}")
         names = [name for name in SERVICES if not (live and name == "sandbox")]
         starting = asyncio.create_task(stack.start_all(names))
@@ -129,7 +132,7 @@ up and ready:
 
 try:
   {tidewire} send {directory}/example --shop {_SHOP} --connections {directory}/connections.yaml
-  {tidewire} trace {example_order(datetime.now(UTC))["id"]} --directory {directory}/state
+  {tidewire} trace {_ORDER_ID} --directory {directory}/state
 {look}
 
 Ctrl-C ends it."""
@@ -141,7 +144,7 @@ def example_order(now: datetime) -> dict[str, object]:
     price = {"amount": "24.00", "currency_code": "USD"}
     total = {"shop_money": price, "presentment_money": price}
     return {
-        "id": 5501,
+        "id": _ORDER_ID,
         "name": "#1001",
         "email": "shopper@example.com",
         "created_at": placed,

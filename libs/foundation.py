@@ -25,6 +25,7 @@ from libs.ids import Ids, RandomIds
 from libs.keys import KvKeySource, load_kek
 from libs.lifecycle import Part, Readiness, run_parts
 from libs.ops_http import OpsServer
+from libs.rpc.interceptor import Observe
 from libs.settings import Address, env
 from libs.telemetry import Metrics, Telemetry, Tracer
 from libs.vault import Vault
@@ -181,6 +182,20 @@ class OpsPart:
     def _state(self) -> tuple[bool, dict[str, str]]:
         waiting = dict.fromkeys(self._readiness.awaited, "not ready")
         return self._readiness.is_ready, waiting
+
+
+def rpc_observer(metrics: Metrics) -> Observe:
+    """Counts and times each rpc that was served."""
+
+    def observe(
+        method: str, started_ns: int, ended_ns: int, _: str | None, error: ServiceError | None
+    ) -> None:
+        code = error.kind.value if error else "ok"
+        metrics.counter(metric_names.RPC_SERVED, method=method, code=code).value += 1
+        seconds = (ended_ns - started_ns) / 1e9
+        metrics.histogram(metric_names.RPC_DURATION, method=method).observe(seconds)
+
+    return observe
 
 
 async def serve(parts: Mapping[str, Part], base: Foundation, grace_s: float) -> int:

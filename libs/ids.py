@@ -23,6 +23,13 @@ system_random: Random = random.random
 """Good enough to spread retries over time; ids and secrets need better."""
 
 
+RandomBits = Callable[[int], int]
+"""A source of numbers of so many bits."""
+
+system_random_bits: RandomBits = random.getrandbits
+"""For trace ids, which only have to differ. Seeded anew after a fork, unlike one of our own."""
+
+
 class Ids(Protocol):
     """What the suite asks of a maker of ids."""
 

@@ -1,4 +1,4 @@
-"""The references that come from the code: settings, metrics, gRPC, the table of subjects.
+"""The references that come from the code: settings, metrics, gRPC, subjects, modules.
 
 `python -m tools.docs` writes them; with `--check` it names those that are stale and exits 1.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,6 @@ from tools.docs_api import NOTE, api_page, table
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = ("libs", "services", "cli")
-BEGIN: Final = "<!-- subjects: written by `make docs` -->\n"
-END: Final = "<!-- subjects: end -->\n"
 
 _DAY_S: Final = 86_400
 
@@ -296,17 +295,74 @@ def _short_lived() -> str:
     return f"{kinds} {', '.join(sorted(lives))}"
 
 
+# -- modules -------------------------------------------------------------------------------------
+
+_FOLDERS: Final = {
+    "domain": "Decisions: pure functions, no IO.",
+    "adapters": "What implements the ports.",
+}
+"""Folders of a service whose package says nothing of itself."""
+
+
+def modules_table() -> str:
+    """Every file and folder of the services with its first line, for ARCHITECTURE.md."""
+    services = ROOT / "services"
+    rows = [
+        (f"`{path.relative_to(services)}{'/' if path.is_dir() else ''}`", _first_line(path))
+        for service in sorted(services.iterdir())
+        if (service / "wiring.py").exists()
+        for path in sorted(service.iterdir(), key=lambda path: (path.is_dir(), path.name))
+        if _is_module(path)
+    ]
+    return table(("in `services/`", "what it is"), rows)
+
+
+def _is_module(path: Path) -> bool:
+    if path.is_dir():
+        return any(one.name != "__init__.py" for one in path.glob("*.py"))
+    return path.suffix == ".py" and path.name != "__init__.py"
+
+
+def _first_line(path: Path) -> str:
+    """What a module says it is: the first line of its docstring.
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    file = path / "__init__.py" if path.is_dir() else path
+    said = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or _FOLDERS.get(path.name)
+    if not said:
+        raise ValueError(f"{file.relative_to(ROOT)} needs a docstring that says what it is")
+    return said.splitlines()[0]
+
+
+# -- ARCHITECTURE.md -----------------------------------------------------------------------------
+
+
 def architecture_page(written: str) -> str:
-    """ARCHITECTURE.md with a fresh table between its two marks.
+    """`written` with fresh tables between their marks.
 
     Raises:
         ValueError: a mark is missing.
     """
-    before, begin, rest = written.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    page = written
+    for name, made in (("subjects", subjects_table()), ("modules", modules_table())):
+        page = between_marks(page, name, made)
+    return page
+
+
+def between_marks(page: str, name: str, made: str) -> str:
+    """`page` with `made` between the marks called `name`.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    first, last = f"<!-- {name}: written by `make docs` -->\n", f"<!-- {name}: end -->\n"
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"ARCHITECTURE.md must hold the lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}\n{subjects_table()}\n{END}{after}"
+        raise ValueError(f"the page must hold the lines {first.strip()} and {last.strip()}")
+    return f"{before}{begin}\n{made}\n{end}{after}"
 
 
 # -- writing and checking ------------------------------------------------------------------------

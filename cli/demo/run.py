@@ -118,7 +118,7 @@ async def _perform(
 ) -> Result:
     if wish.size < DELIVERIES_MIN:
         raise ValueError(f"a storm has at least {DELIVERIES_MIN} deliveries: ask for more")
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC)
     root = corpus_root(wish.corpus, directory)
     storm_shops = default_shops(now)
     shops = (*storm_shops, CORPUS_SHOP) if root else storm_shops
@@ -126,9 +126,12 @@ async def _perform(
     async with Stack(directory, environ) as stack:
         stack.connections_file.write_text(connections_yaml(shops, pixels), encoding="utf-8")
         console.print(f"Starting NATS, services and sandbox in {directory}", markup=False)
-        _, plan = await asyncio.gather(
-            stack.start_all(), asyncio.to_thread(_make_plan, wish, storm_shops, now, root)
+        making = asyncio.create_task(
+            asyncio.to_thread(_make_plan, wish, storm_shops, now, root), name="plan"
         )
+        # One after the other: were the plan to fail first, processes would start behind our back.
+        await stack.start_all()
+        plan = await making
         console.print(f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops")
         return await _storm(stack, plan, pixels, console)
 

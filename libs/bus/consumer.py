@@ -162,16 +162,23 @@ class Consumer:
 
     async def _handle(self, messages: Sequence[Msg]) -> None:
         units = [self._unit(message) for message in messages]
+        results = await self._results(units)
+        for unit, result in zip(units, results, strict=True):
+            await self._settle(unit, result)
+
+    async def _results(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
+        """One for each unit, whatever the handler does."""
         try:
             results = await self._spec.handler.handle(units)
         except ServiceError as error:
-            results = [error] * len(units)
+            return [error] * len(units)
         except Exception as error:  # noqa: BLE001  # a handler's bug costs a retry, not the lane
             _log.exception("handler_failed", durable=self._spec.settings.durable)
-            unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
-            results = [unforeseen] * len(units)
-        for unit, result in zip(units, results, strict=True):
-            await self._settle(unit, result)
+            return [ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)] * len(units)
+        if len(results) != len(units):
+            _log.error("results_miscounted", units=len(units), results=len(results))
+            return [ServiceError(Kind.RETRYABLE, "unforeseen", "miscounted")] * len(units)
+        return results
 
     def _unit(self, message: Msg) -> Unit:
         metadata = message.metadata
@@ -185,7 +192,8 @@ class Consumer:
         )
 
     async def _settle(self, unit: Unit, error: ServiceError | None) -> None:
-        message = self._in_hand.pop(unit.sequence)
+        # It stays in hand until it is settled: burying it may take longer than `ack_wait`.
+        message = self._in_hand[unit.sequence]
         attempts = unit.attempts + 1
         verdict = verdict_of(
             error,
@@ -210,6 +218,10 @@ class Consumer:
         except (NatsError, OSError, ServiceError) as failure:
             # What cannot be carried out is left to `ack_wait`: the unit comes again.
             _log.warning("verdict_not_carried_out", subject=unit.subject, reason=str(failure))
+        except Exception:  # noqa: BLE001  # the units behind this one must not stay in hand for ever
+            _log.exception("bury_failed", subject=unit.subject)
+        finally:
+            del self._in_hand[unit.sequence]
 
     async def _finish(self, unit: Unit, message: Msg) -> None:
         self._attempts.pop(unit.sequence, None)

@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from libs.bus.api import UNREACHABLE, js_api
+from libs.bus.api import UNREACHABLE, ApiError, js_api
+from libs.errors import ServiceError
 
 _log = structlog.stdlib.get_logger()
 
@@ -24,6 +25,9 @@ would cost a tenth."""
 
 _SILENCE_S: Final = _EXPIRES_S + 3.0
 """A server that says nothing for so long, not even that a pull has expired, has lost it."""
+
+_AFTER_TROUBLE_S: Final = 0.5
+_DRAIN_S: Final = 2.0
 
 PRIORITY_GROUP: Final = "worker"
 
@@ -82,6 +86,7 @@ class Puller:
         self._taken = asyncio.Event()
         self._pull_over = asyncio.Event()
         self._asked = 0
+        self._refused = False
         self._pin_id: str | None = None
         self._task: asyncio.Task[None] | None = None
         self.paused = False
@@ -99,8 +104,13 @@ class Puller:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        with suppress(NatsError, OSError, TimeoutError):
+            # What is on its way is let in, and what nobody took is given back at once: else it
+            # would come again only after `ack_wait`.
+            await asyncio.wait_for(self._subscription.drain(), _DRAIN_S)
         with suppress(NatsError, OSError):
-            await self._subscription.unsubscribe()
+            while not self._queue.empty():
+                await self._queue.get_nowait().nak()
 
     @property
     def waiting(self) -> int:
@@ -138,6 +148,9 @@ class Puller:
         if status == "423":
             # Another replica holds the pin; without an id this one may be given it next.
             self._pin_id = None
+        # 404 and 408 are how a pull ends that found no more. All else (no such consumer, no leader,
+        # shutting down) would be answered the same at once, and again, as fast as we can ask.
+        self._refused = status not in {"404", "408", "423"}
         self._pull_over.set()
 
     async def _keep_pulling(self) -> None:
@@ -150,11 +163,19 @@ class Puller:
                 continue
             try:
                 await self._pull(room)
+                if self._refused:
+                    await ensure_consumer(self._nats, self._settings)
+                    await asyncio.sleep(_AFTER_TROUBLE_S)
             except UNREACHABLE as error:
                 _log.info(
                     "pull_failed", durable=self._settings.durable, reason=type(error).__name__
                 )
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_AFTER_TROUBLE_S)
+            except (ServiceError, ApiError) as error:
+                _log.warning(
+                    "consumer_not_there", durable=self._settings.durable, reason=str(error)
+                )
+                await asyncio.sleep(_AFTER_TROUBLE_S)
 
     async def _pull(self, batch: int) -> None:
         request: dict[str, Any] = {"batch": batch, "expires": int(_EXPIRES_S * 1e9)}
@@ -163,11 +184,15 @@ class Puller:
             if self._pin_id:
                 request["id"] = self._pin_id
         self._asked = batch
+        self._refused = False
         self._pull_over.clear()
         await self._nats.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._settings.stream}.{self._settings.durable}",
             msgspec.json.encode(request),
             reply=self._inbox,
         )
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self._pull_over.wait(), _SILENCE_S)
+        except TimeoutError:
+            # Not even an expiry: the server was restarted, or the consumer is gone.
+            self._refused = True

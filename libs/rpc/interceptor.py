@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 
@@ -130,26 +130,36 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             return cast("Behaviour", behaviour)
 
         async def streaming(request: Any, context: Context) -> None:
-            await self._while_serving(_written(behaviour, request, context))
+            answers = behaviour(request, context)
+            if inspect.isawaitable(answers):  # a handler that writes to the context by itself
+                await answers
+            else:
+                await self._while_serving(answers, context)
 
         return streaming
 
-    async def _while_serving(self, answering: Coroutine[Any, Any, None]) -> None:
+    async def _while_serving(self, answers: AsyncIterator[Any], context: Context) -> None:
         """Ends a stream soon after a stop: a client that watches would hold the process up.
 
         Raises:
             ServiceError: RETRYABLE, `server_stopping`; another replica has the rest.
         """
-        tasks = [asyncio.create_task(answering), asyncio.create_task(self._streams_over())]
+        writing = asyncio.Lock()
+        written = asyncio.create_task(_written(answers, context, writing))
+        over = asyncio.create_task(self._streams_over())
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not tasks[0].done():
+            await asyncio.wait((written, over), return_when=asyncio.FIRST_COMPLETED)
+            # A status cannot be sent while a write is under way: the rpc would never end.
+            async with writing:
+                written.cancel()
+            await asyncio.wait((written,))
+            if written.cancelled():
                 raise ServiceError(Kind.RETRYABLE, "server_stopping", "call again, elsewhere")
-            await tasks[0]
+            written.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            written.cancel()
+            over.cancel()
+            await asyncio.wait((written, over))
 
     async def _streams_over(self) -> None:
         await self._stopping.wait()
@@ -223,13 +233,10 @@ def _like(handler: Handler, behaviour: Behaviour) -> Handler:
     )
 
 
-async def _written(behaviour: Callable[..., Any], request: Any, context: Context) -> None:
-    answers = behaviour(request, context)
-    if inspect.isawaitable(answers):  # a handler that writes to the context by itself
-        await answers
-        return
+async def _written(answers: AsyncIterator[Any], context: Context, writing: asyncio.Lock) -> None:
     async for answer in answers:
-        await context.write(answer)
+        async with writing:
+            await context.write(answer)
 
 
 async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:

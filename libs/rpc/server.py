@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from libs.clock import Clock
 from libs.errors import ServiceError, permanent
 from libs.lifecycle import Readiness
+from libs.rpc.health import Health
 from libs.rpc.interceptor import Observe, ServiceInterceptor, incoming_traceparent
 from libs.settings import Address
 
@@ -83,48 +84,35 @@ class RpcServer:
         Raises:
             ServiceError: PERMANENT, `grpc_address_taken`, if it cannot listen there.
         """
-        checks = health.aio.HealthServicer()
-        server = self._server(checks)
+        server = self._server()
         self.port = _listening(server, self.address)
         await server.start()
-        following = asyncio.create_task(self._follow(checks), name="health")
         try:
             ready()
             await self._stopping.wait()
-            following.cancel()
-            await checks.enter_graceful_shutdown()
             await server.stop(grace=_UNBOUNDED_S)
         finally:
-            following.cancel()
             await server.stop(grace=None)
 
     def stop(self) -> None:
+        # In this order: whoever watches health hears of it before its stream ends.
+        self.readiness.drain()
         self._stopping.set()
 
-    def _server(self, checks: health.aio.HealthServicer) -> grpc.aio.Server:
+    def _server(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[ServiceInterceptor(self.clock, self.observe, self._stopping)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=_RPCS_MAX,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        names = [service.name for service in self.services]
+        health_pb2_grpc.add_HealthServicer_to_server(Health(self.readiness, names), server)
         for service in self.services:
             service.add_to(server)
-        names = [service.name for service in self.services]
         reflection.enable_server_reflection(
             [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
         )
         return server
-
-    async def _follow(self, checks: health.aio.HealthServicer) -> None:
-        async for is_ready in self.readiness.changes():
-            status = (
-                health_pb2.HealthCheckResponse.SERVING
-                if is_ready
-                else health_pb2.HealthCheckResponse.NOT_SERVING
-            )
-            for name in ("", *(service.name for service in self.services)):
-                await checks.set(name, status)
 
 
 # The process's own grace ends the wait sooner, by cancelling `run`.

@@ -7,7 +7,6 @@ which the exporters read by themselves.
 from __future__ import annotations
 
 import threading
-import time
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -17,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from libs.clock import SystemClock
 from libs.metric_names import MetricKind, MetricSpec
 from libs.telemetry.logs import get_logger
 from libs.telemetry.metrics import Counter, Gauge, Histogram, Labels, Metrics, Series
@@ -30,6 +30,9 @@ _log = get_logger(__name__)
 def span_exporter(endpoint: str) -> SpanExporter:
     """An exporter to the full URL `endpoint`."""
     return OTLPSpanExporter(endpoint=endpoint)
+
+
+_CLOCK: Final = SystemClock()
 
 
 class MetricPusher:
@@ -46,7 +49,7 @@ class MetricPusher:
         self._resource = resource
         self._exporter = OTLPMetricExporter(endpoint=endpoint)
         self._interval_s = interval_s
-        self._start_ns = time.time_ns()
+        self._start_ns = _CLOCK.now_ns()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metric-pusher", daemon=True)
         self._thread.start()
@@ -65,7 +68,7 @@ class MetricPusher:
         self._push()
 
     def _push(self) -> None:
-        now_ns = time.time_ns()
+        now_ns = _CLOCK.now_ns()
         try:
             self._exporter.export(
                 metrics_data(self._metrics, self._resource, start_ns=self._start_ns, now_ns=now_ns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from libs import metric_names
 from libs.clock import Clock, SystemClock
 from libs.errors import permanent
+from libs.ids import RandomBits, system_random_bits
 from libs.telemetry.files import FileSpanExporter
 from libs.telemetry.logs import setup_logging
 from libs.telemetry.metrics import Metrics
@@ -145,7 +145,7 @@ class Telemetry:
         clock: Clock | None = None,
         *,
         service: str = "test",
-        random_bits: Callable[[int], int] = random.getrandbits,
+        random_bits: RandomBits = system_random_bits,
     ) -> Telemetry:
         """Keeps every span in `finished`, in the order of their ends."""
         clock = clock or SystemClock()

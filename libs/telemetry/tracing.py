@@ -7,7 +7,6 @@ Here the hot path keeps a `SpanRef` and two timestamps; whoever has time builds 
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
@@ -23,6 +22,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from libs.clock import Clock, SystemClock
 from libs.errors import Kind, ServiceError
+from libs.ids import RandomBits, system_random_bits
 from libs.telemetry.attributes import ATTRIBUTES, AttributeValue
 from libs.telemetry.metrics import Counter
 
@@ -117,7 +117,7 @@ class Tracer:
         *,
         clock: Clock | None = None,
         resource: Resource | None = None,
-        random_bits: Callable[[int], int] = random.getrandbits,
+        random_bits: RandomBits = system_random_bits,
         strict: bool = False,
         emitted: Counter | None = None,
     ) -> None:

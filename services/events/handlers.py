@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+from google.protobuf.message import DecodeError
 from tidewire.commerce.v1 import fact_pb2, record_pb2
 from tidewire.delivery.v1 import outcome_pb2
 
 from libs import metric_names
+from libs.bus import subjects
 from libs.bus.consumer import GivenUp, Unit
 from libs.clock import Clock
-from libs.errors import Kind, ServiceError
+from libs.errors import Kind, ServiceError, permanent
 from libs.sinks import unit_of
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events import facts
@@ -24,6 +27,8 @@ from services.events.domain.settings import EventSettings
 from services.events.domain.tracked import decide_tracked
 from services.events.ports import DeadLetters, Opener, Outcomes, Pixel, Pixels
 from services.events.sender import Outgoing, Sender, Sent
+
+_log = structlog.stdlib.get_logger()
 
 _KINDS: Final = {
     Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
@@ -43,6 +48,8 @@ class _Share:
 
     pixel: Pixel
     conversions: list[Conversion]
+    skipped: list[outcome_pb2.EventOutcome] = field(default_factory=list)
+    """Events of the unit that are not sent, where they have an id already."""
     ignored: str = ""
     sent: list[Sent] = field(default_factory=list)
     failed: ServiceError | None = None
@@ -94,15 +101,10 @@ class Handlers:
         for task in tasks:
             task.shares = [s for s in task.shares if (s.pixel.sink, task.name) not in ended]
         await self._send_all(tasks)
+        # What went well is recorded first: a letter that cannot be stored must not send it again.
+        await self._record(tasks, refused=False)
         await self._bury_refused(tasks)
-        await self._outcomes.record(
-            [
-                self._outcome(task, share)
-                for task in tasks
-                for share in task.shares
-                if _unended(share) is None
-            ]
-        )
+        await self._record(tasks, refused=True)
         for task in tasks:
             self._trace(task)
         return [_worst(filter(None, map(_unended, task.shares))) for task in tasks]
@@ -114,37 +116,59 @@ class Handlers:
             task.record.shop, [(share.pixel.sink, task.name) for share in task.shares]
         )
         for share in task.shares:
-            if (share.pixel.sink, task.name) in ended:
-                continue
+            if (share.pixel.sink, task.name) not in ended:
+                await self._end(task, share, given_up)
+
+    async def _end(self, task: _Task, share: _Share, given_up: GivenUp) -> None:
+        if not share.ignored:
             share.sent = [given_up.error] * len(share.conversions)
             share.failed = None if share.conversions else given_up.error
             await self._bury(task, share, given_up.error, given_up.reason)
-            outcome = self._outcome(task, share)
+        outcome = self._outcome(task, share)
+        if not share.ignored:
             outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
             outcome.reason = given_up.reason
-            await self._outcomes.record([outcome])
+        await self._outcomes.record([outcome])
+
+    async def _record(self, tasks: Sequence[_Task], *, refused: bool) -> None:
+        outcomes = [
+            self._outcome(task, share)
+            for task in tasks
+            for share in task.shares
+            if _unended(share) is None and (_refusal(share) is not None) is refused
+        ]
+        if outcomes:
+            await self._outcomes.record(outcomes)
 
     # -- mapping ---------------------------------------------------------------------------------
 
     async def _task(self, unit: Unit) -> _Task:
         started_ns = self._clock.now_ns()
-        record = record_pb2.FactRecord.FromString(unit.data)
+        record = _record_of(unit)
         parent = SpanRef.parse(record.traceparent) or self._tracer.start_trace()
         task = _Task(unit, record, self._tracer.child(parent), started_ns)
         pixels = self._pixels.of_shop(record.shop)
         try:
-            opened = await self._opener.open_bytes(record.payload, record.shop)
+            fact = await self._fact(record)
         except ServiceError as error:
             if error.kind is not Kind.PERMANENT:
                 raise
             # This one fact cannot be opened; its neighbours in the batch can.
             task.shares = [_Share(pixel, [], failed=error) for pixel in pixels]
             return task
-        fact = fact_pb2.Fact.FromString(opened)
         for pixel in pixels:
             if fact.events_tracked.pixel_code in ("", pixel.settings.pixel_code):
                 task.shares.append(self._share(pixel, fact))
         return task
+
+    async def _fact(self, record: record_pb2.FactRecord) -> fact_pb2.Fact:
+        if not record.HasField("payload"):
+            raise _unreadable()
+        opened = await self._opener.open_bytes(record.payload, record.shop)
+        try:
+            return fact_pb2.Fact.FromString(opened)
+        except DecodeError:
+            raise _unreadable() from None
 
     def _share(self, pixel: Pixel, fact: fact_pb2.Fact) -> _Share:
         now_s = self._clock.now_ns() / 1e9
@@ -152,21 +176,29 @@ class Handlers:
             decided = _decided(fact, pixel.settings, now_s)
         except ServiceError as error:
             return _Share(pixel, [], failed=error)
+        except Exception as error:  # noqa: BLE001  # a bug met by one fact is not its neighbours'
+            _log.exception("mapping_failed", fact=fact.WhichOneof("happened"))
+            unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
+            return _Share(pixel, [], failed=unforeseen)
         conversions = [one for one in decided if isinstance(one, Conversion)]
         reasons = [one.reason.value for one in decided if isinstance(one, Ignored)]
+        skipped = _skipped(fact, decided)
         if not conversions:
-            return _Share(pixel, [], ignored=reasons[0] if reasons else "nothing_to_send")
+            reason = reasons[0] if reasons else "nothing_to_send"
+            return _Share(pixel, [], skipped, ignored=reason)
         if pixel.settings.shadow:
-            return _Share(pixel, conversions, ignored="shadow")
-        return _Share(pixel, conversions)
+            return _Share(pixel, conversions, skipped, ignored="shadow")
+        return _Share(pixel, conversions, skipped)
 
     async def _already_ended(self, tasks: Sequence[_Task]) -> set[tuple[str, str]]:
-        """What an earlier try has finished. Only a redelivered unit can have had one."""
-        again = [task for task in tasks if task.unit.redelivered and task.shares]
-        if not again:
+        """What an earlier try has finished.
+
+        Asked for every unit: a durable that was made anew gives old facts out as if never tried.
+        """
+        pairs = [(share.pixel.sink, task.name) for task in tasks for share in task.shares]
+        if not pairs:
             return set()
-        pairs = [(share.pixel.sink, task.name) for task in again for share in task.shares]
-        return await self._outcomes.ended(again[0].record.shop, pairs)
+        return await self._outcomes.ended(tasks[0].record.shop, pairs)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -287,8 +319,40 @@ def _decided(
             return []
 
 
+def _record_of(unit: Unit) -> record_pb2.FactRecord:
+    """The record; where it cannot be read, what its subject says of it."""
+    try:
+        return record_pb2.FactRecord.FromString(unit.data)
+    except DecodeError:
+        _, _, kind, _, shop, fact_id = map(subjects.text_of, unit.subject.split(".", 5))
+        return record_pb2.FactRecord(kind=kind, shop=shop, fact_id=fact_id)
+
+
+def _unreadable() -> ServiceError:
+    return permanent("fact_unreadable", "its bytes are no fact: was it written by another version?")
+
+
+def _skipped(
+    fact: fact_pb2.Fact, decided: Sequence[Conversion | Ignored]
+) -> list[outcome_pb2.EventOutcome]:
+    """Who handed in events asks for each by its id, for those too that are not sent."""
+    events = fact.events_tracked.events
+    return [
+        outcome_pb2.EventOutcome(
+            event_id=event.event_id,
+            event=event.event,
+            kind=outcome_pb2.OUTCOME_KIND_IGNORED,
+            reason=one.reason.value,
+        )
+        for event, one in zip(events, decided, strict=False)
+        if isinstance(one, Ignored)
+    ]
+
+
 def _unended(share: _Share) -> ServiceError | None:
     """The error because of which a share must be tried again; None where it has ended."""
+    if share.failed is not None:
+        return share.failed if share.failed.kind is not Kind.PERMANENT else None
     errors = [sent for sent in share.sent if isinstance(sent, ServiceError)]
     return _worst(error for error in errors if error.kind is not Kind.PERMANENT)
 
@@ -328,11 +392,11 @@ def _event_outcomes(share: _Share) -> list[outcome_pb2.EventOutcome]:
                 reason=share.ignored,
             )
             for conversion in share.conversions
-        ]
+        ] + share.skipped
     return [
         _event_outcome(conversion, sent)
         for conversion, sent in zip(share.conversions, share.sent, strict=True)
-    ]
+    ] + share.skipped
 
 
 def _event_outcome(conversion: Conversion, sent: Sent) -> outcome_pb2.EventOutcome:

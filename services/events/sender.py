@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import msgspec
 from opentelemetry.trace import SpanKind
 
 from libs import metric_names
-from libs.errors import Kind, ServiceError
+from libs.errors import Kind, ServiceError, permanent
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events.domain.answers import Answered, RefusedError
 from services.events.domain.dialect import Dialect, HttpRequest
@@ -29,6 +32,13 @@ class Outgoing:
 
 Sent = Answered | ServiceError
 """What became of one conversion."""
+
+
+_UNENCODABLE: Final = (ValueError, ArithmeticError, OSError, TypeError, msgspec.MsgspecError)
+"""What a dialect raises for an amount or a time that no request can carry."""
+
+_FOR_ALL: Final = frozenset({Kind.AUTH, Kind.THROTTLED})
+"""What concerns the token and not the events: the next request would be told the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +64,23 @@ class Sender:
     async def send(self, pixel: Pixel, outgoing: Sequence[Outgoing]) -> list[Sent]:
         """One result for each of `outgoing`, in order."""
         dialect = dialect_of(pixel.settings.dialect)
-        results: dict[int, Sent] = {}
         traces = {id(one.conversion): one.trace for one in outgoing}
-        waiting = dialect.encode([one.conversion for one in outgoing], pixel.settings)
+        requests, unfit = _encoded(dialect, [one.conversion for one in outgoing], pixel.settings)
+        results: dict[int, Sent] = {id(conversion): _UNFIT for conversion in unfit}
+        self._count(pixel.settings, unfit, _UNFIT)
+        waiting = deque(requests)
         while waiting:
-            request = waiting.pop(0)
+            request = waiting.popleft()
             sent = await self._send_one(pixel, request, traces)
             smaller = self._isolated(dialect, pixel.settings, request, sent)
-            waiting[:0] = smaller
-            if not smaller:
-                results.update((id(conversion), sent) for conversion in request.conversions)
-                self._count(pixel.settings, request, sent)
+            waiting.extendleft(reversed(smaller))
+            ended = [] if smaller else [request]
+            if isinstance(sent, ServiceError) and sent.kind in _FOR_ALL:
+                ended += waiting
+                waiting.clear()
+            for one in ended:
+                results.update((id(conversion), sent) for conversion in one.conversions)
+                self._count(pixel.settings, one.conversions, sent)
         return [results[id(one.conversion)] for one in outgoing]
 
     @staticmethod
@@ -72,7 +88,7 @@ class Sender:
         dialect: Dialect, settings: EventSettings, request: HttpRequest, sent: Sent
     ) -> list[HttpRequest]:
         """What to send instead of a request that was refused for what is in it."""
-        if not isinstance(sent, RefusedError) or sent.kind is not Kind.PERMANENT:
+        if not isinstance(sent, RefusedError) or not sent.divisible:
             return []
         parts = parts_after_refusal(request.conversions, sent.at)
         return [smaller for part in parts for smaller in dialect.encode(part, settings)]
@@ -148,9 +164,11 @@ class Sender:
                 error=error,
             )
 
-    def _count(self, settings: EventSettings, request: HttpRequest, sent: Sent) -> None:
+    def _count(
+        self, settings: EventSettings, conversions: Sequence[Conversion], sent: Sent
+    ) -> None:
         dialect = settings.dialect.value
-        for conversion in request.conversions:
+        for conversion in conversions:
             if isinstance(sent, Answered):
                 name = metric_names.EVENTS_SENT
                 counter = self._metrics.counter(name, event_name=conversion.name, dialect=dialect)
@@ -164,3 +182,28 @@ class Sender:
                 name = metric_names.EVENTS_RETRIED
                 counter = self._metrics.counter(name, event_name=conversion.name, dialect=dialect)
             counter.value += 1
+
+
+_UNFIT: Final = permanent("event_unencodable", "an amount or a time of it fits into no request")
+
+
+def _encoded(
+    dialect: Dialect, conversions: Sequence[Conversion], settings: EventSettings
+) -> tuple[list[HttpRequest], list[Conversion]]:
+    """The requests, and the conversions that are in none because they cannot be written."""
+    unfit: list[Conversion] = []
+    try:
+        return dialect.encode(conversions, settings), unfit
+    except _UNENCODABLE:
+        unfit = [one for one in conversions if not _is_encodable(dialect, one, settings)]
+    left_out = set(map(id, unfit))
+    fit = [one for one in conversions if id(one) not in left_out]
+    return dialect.encode(fit, settings), unfit
+
+
+def _is_encodable(dialect: Dialect, conversion: Conversion, settings: EventSettings) -> bool:
+    try:
+        dialect.encode([conversion], settings)
+    except _UNENCODABLE:
+        return False
+    return True

@@ -14,7 +14,7 @@ from tidewire.events.v1 import events_service_pb2_grpc
 
 from libs import resources, sinks
 from libs.bus import subjects
-from libs.bus.commit_log import CommitLog, ConflictError, Entry
+from libs.bus.commit_log import BATCH_BYTES_MAX, CommitLog, ConflictError, Entry
 from libs.clock import Clock
 from libs.connections import Connections
 from libs.errors import permanent
@@ -28,6 +28,8 @@ Context = ServicerContext[Any, Any]
 _FACT = "events_tracked"
 _TOPIC = "grpc/track_events"
 _TAIL_POLL_S = 0.25
+_MARKER_BYTES = 64 * 1024
+"""Room beside the fact, for the marker that is stored with it."""
 
 
 class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
@@ -66,11 +68,13 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
             fact_id=request.request_id,
             shop=shop,
             kind=_FACT,
-            delivery_id=request.request_id,
+            delivery_id=f"track.{request.request_id}",
             traceparent=span.traceparent(),
             payload=self._vault.seal(fact, shop),
         )
         record.received_at.FromNanoseconds(self._clock.now_ns())
+        if record.ByteSize() > BATCH_BYTES_MAX - _MARKER_BYTES:
+            raise permanent("events_too_large", "send them in several requests", path="events")
         # A conflict is the same request again: it is stored already, and says the same.
         with suppress(ConflictError):
             await self._log.commit(self._entries(record, request.pixel_code, span))
@@ -132,7 +136,7 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
                 if pixel_code in ("", sink.partition(".")[2])
             ],
         )
-        marker = subjects.seen(record.shop, f"{_TOPIC}.{record.delivery_id}")
+        marker = subjects.seen(record.shop, record.delivery_id)
         return [
             Entry(
                 subjects.fact(_FACT, record.shop, record.fact_id),

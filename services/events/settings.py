@@ -27,7 +27,7 @@ class Settings(CommonSettings):
     )
     attempts_max: int = env(
         "EVENTS_ATTEMPTS_MAX",
-        "counted tries of a unit before it goes to the dead letters",
-        default=12,
+        "counted tries of a unit, at most 15 s apart, before it goes to the dead letters",
+        default=500,
         least=1,
     )

@@ -11,7 +11,8 @@ from tidewire.events.v1 import events_service_pb2_grpc
 from libs.bus import subjects
 from libs.bus.consumer import Consumer
 from libs.bus.dead_letters import DeadLetterStore
-from libs.foundation import Foundation, OpsPart
+from libs.bus.lag import LagWatch
+from libs.foundation import Foundation, OpsPart, rpc_observer
 from libs.http.session import http_session
 from libs.lifecycle import Part
 from libs.retry import RetryPolicy
@@ -35,6 +36,7 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             session,
             base.connections,
             base.clock,
+            base.metrics,
             timeout_s=settings.tiktok_timeout_s,
         )
         outcomes = OutcomeStore(base.nats, base.log(subjects.OUTCOMES))
@@ -73,6 +75,9 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             ],
             readiness=base.readiness,
             clock=base.clock,
+            observe=rpc_observer(base.metrics),
         )
         ops = OpsPart(settings.metrics_address, base.metrics, base.readiness)
-        yield {"ops": ops, "grpc": rpc, **lanes}
+        durables = [subjects.events_durable(lane) for lane in range(subjects.LANES)]
+        lag = LagWatch(base.nats, subjects.COMMERCE, durables, base.metrics)
+        yield {"ops": ops, "lag": lag, "grpc": rpc, **lanes}

@@ -28,6 +28,7 @@ from libs.telemetry import Counter, Metrics, SpanRef, Tracer
 from libs.vault import Vault
 from services.ingest.commit import CommitProtocol
 from services.ingest.commit_plan import Plan, Prepared
+from services.ingest.domain.verification import fingerprint
 from services.ingest.http import UNKNOWN_SHOP
 from services.ingest.normalize import (
     DeliveryMeta,
@@ -152,7 +153,8 @@ class BatchProcessor:
             meta=meta,
             said=said,
             span=self._tracer.child(root),
-            segment_sequence=job.segment.sequence,
+            # A parked delivery has left its segment behind: nothing in WEBHOOKS is its own.
+            segment_sequence=max(0, job.segment.sequence),
             segment_index=job.index,
             seen_subject=subjects.seen(delivery.shop, delivery.delivery_id),
             state_subject=_state_subject(delivery.shop, said),
@@ -172,10 +174,8 @@ class BatchProcessor:
         """A delivery that came before its shop was known was tried against everybody's secrets."""
         if not delivery.shop_unknown:
             return
-        everybody = self._credentials.webhook_secrets(None)
-        used = next((s.key for s in everybody if s.secret_id == delivery.secret_id), None)
-        own = {secret.key for secret in self._credentials.webhook_secrets(delivery.shop)}
-        if used not in own:
+        secrets = self._credentials.webhook_secrets(delivery.shop)
+        if delivery.secret_id not in {fingerprint(secret.key) for secret in secrets}:
             raise permanent(
                 "signed_for_another_shop",
                 "it was signed before the shop was connected, with a secret the shop does not have",

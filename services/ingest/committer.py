@@ -63,6 +63,8 @@ class GroupCommitter:
         self._stopping = False
         self.pending_bytes = 0
         self._commit_seconds = metrics.histogram(metric_names.INGEST_COMMIT)
+        self._metrics = metrics
+        self._segment_deliveries = metrics.histogram(metric_names.INGEST_SEGMENT_DELIVERIES)
         self._segment_bytes = metrics.histogram(metric_names.INGEST_SEGMENT_BYTES)
         metrics.gauge(metric_names.INGEST_PENDING_BYTES, lambda: float(self.pending_bytes))
 
@@ -147,6 +149,7 @@ class GroupCommitter:
         segment.committing_at.FromNanoseconds(self._clock.now_ns())
         payload = segment.SerializeToString()
         self._segment_bytes.observe(len(payload))
+        self._segment_deliveries.observe(len(group))
         subject = subjects.webhook("shopify")
         try:
             answer = await self._nats.request(
@@ -158,9 +161,9 @@ class GroupCommitter:
         except (*UNREACHABLE, NatsError) as error:
             raise _unstored("not_stored", f"NATS: {type(error).__name__}") from error
 
-    @staticmethod
-    def _fail(group: list[_Waiting], error: ServiceError) -> None:
+    def _fail(self, group: list[_Waiting], error: ServiceError) -> None:
         # Only this group is answered so; what came meanwhile gets its own try.
+        self._metrics.counter(metric_names.INGEST_COMMIT_FAILURES, code=error.code).value += 1
         _log.warning("commit_failed", code=error.code, deliveries=len(group))
         for waiting in group:
             if not waiting.stored.done():

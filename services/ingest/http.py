@@ -23,8 +23,10 @@ from services.ingest.committer import ANSWER_WITHIN_S, GroupCommitter
 from services.ingest.domain.verification import (
     AmbiguousHeaderError,
     claim,
+    fingerprint,
     fitting_secret,
     safe_delivery_id,
+    storable,
     whole_claim,
 )
 
@@ -112,9 +114,9 @@ class Webhooks:
             topic=claim(getall, "Topic"),
             api_version=claim(getall, "API-Version"),
             event_id=claim(getall, "Event-Id"),
-            secret_id=secret.secret_id,
+            secret_id=secret.secret_id if known else fingerprint(secret.key),
             traceparent=self._tracer.start_trace().traceparent(),
-            content_encoding=request.headers.get("Content-Encoding", "")[:32],
+            content_encoding=storable(request.headers.get("Content-Encoding", ""))[:32],
             body_size_bytes=len(body),
             shop_unknown=not known,
             test=claim(getall, "Test") == "true",

@@ -136,10 +136,9 @@ class Normalizer:
             known.acknowledge = message.ack
             known.still_working = message.in_progress
             return
-        try:
-            segment = delivery_pb2.DeliverySegment.FromString(message.data)
-        except DecodeError:
-            await self._processor.bury_unreadable(message.data, sequence)
+        segment = _segment_of(message.data)
+        if segment is None:
+            await _until_it_works(partial(self._processor.bury_unreadable, message.data, sequence))
             await message.ack()
             return
         stored_ns = int(message.metadata.timestamp.timestamp() * 1e9)
@@ -201,6 +200,18 @@ class Normalizer:
     def _lag_s(self) -> float:
         oldest = next(iter(self._open.values()), None)
         return self._clock.monotonic_s() - oldest.received_s if oldest else 0.0
+
+
+def _segment_of(data: bytes) -> delivery_pb2.DeliverySegment | None:
+    """The segment that a message holds, if it does.
+
+    Most bytes decode to something: one without deliveries is none of ours, and would never settle.
+    """
+    try:
+        segment = delivery_pb2.DeliverySegment.FromString(data)
+    except DecodeError:
+        return None
+    return segment if segment.deliveries else None
 
 
 async def _until_it_works(act: Callable[[], Awaitable[T]]) -> T:

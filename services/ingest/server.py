@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from libs.bus.commit_log import CommitLog, Stored
 from libs.bus.scan import page
 from libs.clock import Clock
 from libs.connections import Connections, shop_handle
-from libs.errors import permanent
+from libs.errors import Kind, ServiceError, permanent
 from libs.ids import Ids
 from libs.keys import KeySource
 from libs.resources import MESSAGES, NAMES
@@ -36,6 +37,8 @@ Context = ServicerContext[Any, Any]
 _DELIVERIES_PAGE: Final = 50
 _RESOURCES_PAGE: Final = 100
 _WATCH_POLL_S: Final = 0.2
+_MESSAGE_NOT_FOUND: Final = 10037
+_PAGE_TOKEN: Final = re.compile(r"[0-9]{1,18}")
 _BODIES: Final = {
     record_pb2.RESOURCE_KIND_ORDER: "order",
     record_pb2.RESOURCE_KIND_PRODUCT: "product",
@@ -98,7 +101,7 @@ class IngestServer(ingest_service_pb2_grpc.IngestServiceServicer):
             parked = await parked_page(self._nats, request.shop, after=after, limit=limit)
             token = str(parked[-1][0]) if len(parked) == limit else ""
             return ingest.ListDeliveriesResponse(
-                deliveries=[_parked_summary(delivery) for _, delivery in parked],
+                deliveries=[_parked_summary(delivery) for _, delivery in reversed(parked)],
                 next_page_token=token,
             )
         if not request.shop:
@@ -106,7 +109,7 @@ class IngestServer(ingest_service_pb2_grpc.IngestServiceServicer):
         pattern = subjects.seen(request.shop, "x").rsplit(".", 1)[0] + ".*"
         stored = await page(self._nats, subjects.COMMERCE, pattern, after=after, limit=limit)
         summaries = [_summary(record_pb2.SeenRecord.FromString(one.data)) for one in stored]
-        wanted = [s for s in summaries if request.status in (0, s.status)]
+        wanted = [s for s in reversed(summaries) if request.status in (0, s.status)]
         token = str(stored[-1].sequence) if len(stored) == limit else ""
         return ingest.ListDeliveriesResponse(deliveries=wanted, next_page_token=token)
 
@@ -136,6 +139,8 @@ class IngestServer(ingest_service_pb2_grpc.IngestServiceServicer):
 
     async def _body(self, seen: record_pb2.SeenRecord) -> bytes:
         """The body as it was sent, from the segment that holds it."""
+        if not seen.segment_sequence:
+            raise _body_not_found()
         try:
             answer = await js_api(
                 self._nats,
@@ -143,7 +148,9 @@ class IngestServer(ingest_service_pb2_grpc.IngestServiceServicer):
                 {"seq": seen.segment_sequence},
             )
         except ApiError as error:
-            raise permanent("body_expired", "bodies are kept for 7 days") from error
+            if error.err_code != _MESSAGE_NOT_FOUND:
+                raise ServiceError(Kind.RETRYABLE, "refused_by_nats", error.description) from error
+            raise _body_not_found() from error
         data = base64.b64decode(answer["message"]["data"])
         segment = delivery_pb2.DeliverySegment.FromString(data)
         delivery = segment.deliveries[seen.segment_index]
@@ -236,8 +243,13 @@ class CommerceServer(commerce_service_pb2_grpc.CommerceServiceServicer):
         return resource
 
 
+def _body_not_found() -> ServiceError:
+    why = "bodies are kept for 7 days; events handed in over gRPC and once parked ones have none"
+    return permanent("body_not_found", why, path="include_body")
+
+
 def _sequence(token: str) -> int:
-    if token and not token.isdigit():
+    if token and not _PAGE_TOKEN.fullmatch(token):
         raise permanent("page_token_invalid", "use the token of the page before", path="page_token")
     return int(token or 0)
 

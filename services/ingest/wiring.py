@@ -9,7 +9,8 @@ from tidewire.commerce.v1 import commerce_service_pb2_grpc
 from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
 from libs.bus import subjects
-from libs.foundation import Foundation, OpsPart
+from libs.bus.lag import LagWatch
+from libs.foundation import Foundation, OpsPart, rpc_observer
 from libs.lifecycle import Part
 from libs.rpc.server import RpcServer, RpcService
 from services.ingest.batch import BatchProcessor
@@ -64,7 +65,8 @@ def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
         metrics=base.metrics,
     )
     parked = ParkedDeliveries(base.nats, base.connections, normalizer, base.clock)
-    return {"normalizer": normalizer, "parked": parked}
+    lag = LagWatch(base.nats, subjects.WEBHOOKS, [subjects.NORMALIZER], base.metrics)
+    return {"lag": lag, "normalizer": normalizer, "parked": parked}
 
 
 def _http(settings: Settings, base: Foundation, committer: GroupCommitter) -> HttpServer:
@@ -114,4 +116,5 @@ def _rpc(settings: Settings, base: Foundation, committer: GroupCommitter) -> Rpc
         ],
         readiness=base.readiness,
         clock=base.clock,
+        observe=rpc_observer(base.metrics),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import sys
@@ -22,8 +21,8 @@ from libs.bus.api import ApiError, js_api
 from libs.foundation import connected
 from libs.keys import create_kek
 from sandbox.shopify.storm import default_shops
+from tests.bench.options import ROOT, environment
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 _READY_WITHIN_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
 _STREAM_NOT_FOUND: Final = 10059
@@ -175,8 +174,7 @@ class Bed:
         child = await Child.start(
             [sys.executable, "-m", "cli", "serve", "ingest", "--role", role],
             {
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "gen")]),
+                **environment(),
                 "TIDEWIRE_NATS_URL": self.nats.url,
                 "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
                 "TIDEWIRE_NATS_REPLICAS": str(self.nats.count),
@@ -222,7 +220,7 @@ async def bare_server(mode: str, arguments: Sequence[str], log: Path) -> Child:
     (port,) = free_ports(1)
     child = await Child.start(
         [sys.executable, "-m", "tests.bench.bare", mode, "--port", str(port), *arguments],
-        {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "gen")])},
+        environment(),
         f"http://127.0.0.1:{port}/webhooks/shopify",
         log,
     )

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response  # type: ignore[import-not-found]
 
 QUEUE = "bench.webhooks"
 SECRETS = [secret.encode() for secret in os.environ["SECRETS"].split(",")]
-kept = {}
+kept: dict[str, aio_pika.abc.AbstractExchange] = {}
 
 
 @asynccontextmanager

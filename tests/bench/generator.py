@@ -13,9 +13,9 @@ import uvloop
 
 from libs.clock import SystemClock
 from sandbox.shopify.blaster import BlastReport, blast
-from tests.bench.bed import ROOT
 from tests.bench.load import Burst, Job, deliveries_of
 from tests.bench.machine import CpuMeter
+from tests.bench.options import ROOT, environment
 
 
 class _StartingClock(SystemClock):
@@ -41,7 +41,7 @@ async def run_job(job: Job) -> Burst:
         sys.executable,
         "-m",
         "tests.bench.generator",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "gen")])},
+        env=environment(),
         cwd=ROOT,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

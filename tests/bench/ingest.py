@@ -15,6 +15,7 @@ from tests.bench.contenders import (
     NULL,
     OURS_ALWAYS,
     OURS_DEFAULT,
+    RABBIT,
     Contender,
     named,
     single_node,
@@ -38,6 +39,12 @@ _BURST_MAX: Final = 60_000
 _LONE_REQUESTS: Final = 500
 _LONE_REQUESTS_QUICK: Final = 60
 
+_PAIRS: Final = (
+    (OURS_ALWAYS, BARE_DEFAULT),
+    (OURS_ALWAYS, BARE_ALWAYS),
+    (OURS_DEFAULT, BARE_DEFAULT),
+    (OURS_ALWAYS, RABBIT),
+)
 _COLUMNS: Final = ("handler", "req/s", "p50 ms", "p99 ms", "not 200", "server", "nats", "generator")
 
 
@@ -80,14 +87,14 @@ async def ingest(options: Options, say: Say) -> list[Section]:
         name="ingest",
         title="Ingest: one node",
         goals=_goals(bursts),
-        tables=(*_tables(bursts), _memory_table(memory)),
+        tables=(_comparison(bursts, _PAIRS), *_tables(bursts), _memory_table(memory)),
         notes=(*notes, *_ceiling_notes(bursts)),
         raw=bursts.raw(),
     )
     three = Section(
         name="ingest_r3",
         title="Ingest: three nodes on this machine, three replicas, always",
-        tables=(_comparison(replicated), *_tables(replicated)),
+        tables=(_comparison(replicated, [(OURS_ALWAYS, BARE_ALWAYS)]), *_tables(replicated)),
         notes=("Three nodes share the cores and the disk of one machine: only ratios travel.",),
         raw=replicated.raw(),
     )
@@ -99,7 +106,7 @@ async def _measured(contenders: Sequence[Contender], options: Options, say: Say)
     counts = await _calibrated(contenders, options)
     for round_number in range(1, options.rounds + 1):
         for contender in contenders:
-            for size in _SIZES:
+            for size in _sizes(options):
                 job = _job(contender, options, size, counts[contender.name, size], round_number)
                 burst = await run_job(job)
                 bursts.add(contender.name, size, burst)
@@ -118,7 +125,7 @@ async def _calibrated(
     """How many requests a first burst of the wished length takes; warms everything up too."""
     counts = {}
     for contender in contenders:
-        for size in _SIZES:
+        for size in _sizes(options):
             burst = await run_job(_job(contender, options, size, _FIRST_BURST, 0))
             counts[contender.name, size] = _count_for(burst.per_s, options.seconds)
         await contender.empty()
@@ -143,6 +150,15 @@ def _job(contender: Contender, options: Options, size: int, count: int, number_:
         round_number=number_,
         watched=contender.processes,
     )
+
+
+def _sizes(options: Options) -> tuple[int, ...]:
+    return _SIZES[:1] if options.quick else _SIZES
+
+
+def _measured_loads(bursts: _Bursts) -> list[int]:
+    measured = {size for _, size in bursts.found}
+    return [size for size in (*_SIZES, _LONE) if size in measured]
 
 
 def _count_for(per_s: float, seconds: float) -> int:
@@ -181,28 +197,30 @@ def _goals(bursts: _Bursts) -> tuple[Goal, ...]:
     )
 
 
-def _comparison(bursts: _Bursts) -> Table:
-    """Ours over the bare handler, for which no goal was set."""
-    rows = [
+def _comparison(bursts: _Bursts, pairs: Sequence[tuple[str, str]]) -> Table:
+    """The first of each pair over the second, round by round."""
+    rows = tuple(
         (
-            _load_name(size),
-            spread_text(ratios(bursts.rates(OURS_ALWAYS, size), bursts.rates(BARE_ALWAYS, size))),
-            spread_text(
-                ratios(bursts.p50s_ms(OURS_ALWAYS, size), bursts.p50s_ms(BARE_ALWAYS, size))
-            ),
+            f"{one} / {other}; {_load_name(size)}",
+            spread_text(ratios(bursts.rates(one, size), bursts.rates(other, size))),
+            spread_text(ratios(bursts.p50s_ms(one, size), bursts.p50s_ms(other, size))),
         )
-        for size in (*_SIZES, _LONE)
-    ]
-    return Table("Ours over bare", ("load", "req/s ratio", "p50 ratio"), tuple(rows))
+        for one, other in pairs
+        if other in bursts.names
+        for size in _measured_loads(bursts)
+    )
+    return Table("Ratios", ("ours / other", "req/s", "p50"), rows)
 
 
 def _tables(bursts: _Bursts) -> tuple[Table, ...]:
-    return tuple(_table(bursts, size) for size in (*_SIZES, _LONE))
+    return tuple(_table(bursts, size) for size in _measured_loads(bursts))
 
 
 def _table(bursts: _Bursts, size: int) -> Table:
     rows = tuple(
-        _row(name, bursts.found[name, size]) for name in bursts.names if (name, size) in bursts.found
+        _row(name, bursts.found[name, size])
+        for name in bursts.names
+        if (name, size) in bursts.found
     )
     return Table(f"{_load_name(size)}; processes in cores used", _COLUMNS, rows)
 
@@ -227,10 +245,11 @@ def _cores(bursts: Sequence[Burst], process: str) -> str:
 def _ceiling_notes(bursts: _Bursts) -> tuple[str, ...]:
     """How near the fastest that matters comes to what the generator can send at all."""
     size = _SIZES[0]
-    share = ratios(bursts.rates(OURS_ALWAYS, size), bursts.rates(NULL, size)).median
+    reached = ratios(bursts.rates(OURS_ALWAYS, size), bursts.rates(NULL, size)).median
+    ceiling = f"At 4 KB ours reached {reached:.0%} of what the generator gets out of a null server."
     return (
-        f"At 4 KB ours reached {share:.0%} of what the generator gets out of a server that does"
-        " nothing; near 100 % the generator would be what is measured.",
+        ceiling,
+        "Near 100 % the generator would be what is measured.",
         "Server, NATS and generator share the cores: a faster handler leaves the others less.",
     )
 

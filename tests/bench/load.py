@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Final
 
 import msgspec
+import phonenumbers
 
 from sandbox.shopify import shelf
+from sandbox.shopify.fiction import Person
 from sandbox.shopify.model import Delivery, Ids, JsonObject, Shop
 from sandbox.shopify.payloads import OrderMoment, Sale, checkout_body, order_body
 from sandbox.shopify.shopper import Wares, make_sale, ordering
@@ -80,8 +82,10 @@ def paid_orders(count: int, now: datetime, bytes_about: int = 8_192) -> Iterator
     """Raw orders/paid bodies of as many people; two lines where one makes them too small."""
     rng = Random(_SEED)
     wares = _wares(rng, default_shops(now)[0])
-    for _ in range(count):
-        sale = make_sale(rng, wares, now - timedelta(minutes=5))
+    areas = _fictional_areas()
+    for number in range(count):
+        drawn = make_sale(rng, wares, now - timedelta(minutes=5))
+        sale = replace(drawn, person=_with_own_phone(drawn.person, number, areas))
         body = b""
         for lines in range(1, len(sale.lines) + 1):
             told = replace(sale, lines=sale.lines[:lines])
@@ -91,6 +95,23 @@ def paid_orders(count: int, now: datetime, bytes_about: int = 8_192) -> Iterator
                 body = smaller if nearer else body
                 break
         yield body
+
+
+def _fictional_areas() -> list[int]:
+    """Area codes of the +1 countries; in each the numbers 555-0100 to 555-0199 are nobody's."""
+    return [
+        area
+        for area in range(201, 990)
+        if phonenumbers.is_valid_number(phonenumbers.parse(f"+1{area}5550100"))
+    ]
+
+
+def _with_own_phone(person: Person, number: int, areas: Sequence[int]) -> Person:
+    """Everybody has a phone that nobody else has, so that no cache can know it already."""
+    line, area = divmod(number, len(areas))
+    local = f"{areas[area]}-555-{100 + line % 100:04d}"
+    is_bare = person.country.code == "US" and number % 2
+    return replace(person, phone=local if is_bare else f"+1 {local}")
 
 
 def one_paid_order(rng: Random, shop: Shop, now: datetime, order_id: int) -> Delivery:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from cli.demo.scenery import PixelPlan, connections_yaml, plan_pixels
 from cli.demo.verdict import Check, Evidence, judge
 from cli.demo.watch import pending
 from cli.stack import Stack
+from libs.bus import subjects
 from libs.foundation import connected
 from libs.http.session import http_session
 from sandbox.shopify.model import Shop
@@ -29,9 +30,14 @@ from sandbox.shopify.storm import default_shops, make_storm
 _SEED: Final = 11
 _QUIET_WITHIN_S: Final = 90.0
 _LOOK_EVERY_S: Final = 0.25
+_SLOW_MS: Final = 400
 
 # Shopify retries for hours; here for a good minute, which is longer than any restart takes.
 _MANNERS: Final = Manners(connections=16, retries=80, backoff_s=0.05, backoff_max_s=1.0)
+
+
+Meanwhile = Callable[["Sending"], Coroutine[None, None, None]]
+"""What a test does while a storm is being sent."""
 
 
 class Sending:
@@ -77,7 +83,7 @@ class Rig:
         self._sent: list[Sent] = []
         self._expected = Expected()
 
-    async def storm(self, size: int, meanwhile: Callable[[Sending], Awaitable[None]]) -> None:
+    async def storm(self, size: int, meanwhile: Meanwhile) -> None:
         """Sends `size` deliveries while `meanwhile` runs, and returns when nothing moves any more.
 
         Raises:
@@ -96,6 +102,27 @@ class Rig:
             )
         self._sent += report.sent
         await self._until_quiet()
+
+    async def has_work_for(self, name: str) -> None:
+        """Returns when the process `name` has something in hand that a kill can hurt."""
+        durable = {"ingest-normalizer": subjects.NORMALIZER, "events": "events-"}.get(name)
+        if durable is None:
+            return
+        while not any(found.startswith(durable) for found in await pending(self.nats)):
+            continue
+
+    @asynccontextmanager
+    async def slow_tiktok(self) -> AsyncIterator[None]:
+        """TikTok takes events at once and is slow to say so: a kill then falls between the two."""
+        url = f"{self.stack.sandbox_url}/_sandbox/faults"
+        async with http_session() as session:
+            async with session.post(url, json=[{"latency_ms": _SLOW_MS}]) as answer:
+                assert answer.status == 200
+            try:
+                yield
+            finally:
+                async with session.delete(url) as answer:
+                    assert answer.status == 200
 
     async def evidence(self) -> Evidence:
         """All that the two sides say of what has happened so far."""

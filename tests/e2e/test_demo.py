@@ -126,6 +126,7 @@ async def test_what_cannot_be_sent_is_refused_before_anything_is_started(tmp_pat
     assert (few.code, none.code) == (2, 2)
     assert "at least 400" in few.said
     assert str(tmp_path) in none.said
+    assert "Starting" not in few.said + none.said
     assert _left_behind(tmp_path) == []
 
 

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-STORM_SIZE = 1500
+STORM_SIZE = 1200
 STOPPED_STORM_SIZE = 600
 STOPPED_S = 6.0
 
@@ -34,9 +34,11 @@ async def rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
 @pytest.mark.parametrize("name", ["nats", "ingest-http", "ingest-normalizer", "events"])
 async def test_a_kill_in_the_middle_of_a_storm_loses_nothing(rig: Rig, name: str) -> None:
     async def kill(sending: Sending) -> None:
-        await sending.reaches(0.4)
-        await rig.stack.kill(name)
-        assert not sending.over
+        async with rig.slow_tiktok():
+            await sending.reaches(0.3)
+            await rig.has_work_for(name)
+            await rig.stack.kill(name)
+            assert not sending.over
         await rig.stack.restart(name)
 
     await rig.storm(STORM_SIZE, kill)
@@ -48,11 +50,12 @@ async def test_killing_everything_in_turn_loses_nothing(rig: Rig) -> None:
     async def kill_all(sending: Sending) -> None:
         # Nobody waits for anybody: the next one dies while the one before is still starting.
         victims = ["ingest-normalizer", "events", "nats", "ingest-http"]
-        for place, name in enumerate(victims, start=1):
-            await sending.reaches(0.2 * place)
-            await rig.stack.kill(name)
-            assert not sending.over
-            await (rig.stack.restart(name) if name == "nats" else rig.stack.start(name))
+        async with rig.slow_tiktok():
+            for place, name in enumerate(victims, start=1):
+                await sending.reaches(0.2 * place)
+                await rig.stack.kill(name)
+                assert not sending.over
+                await (rig.stack.restart(name) if name == "nats" else rig.stack.start(name))
         for name in victims:
             if name != "nats":
                 await rig.stack.wait_ready(name)

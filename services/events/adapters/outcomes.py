@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
-from libs.bus.api import js_api
+from libs.bus.api import ApiError, js_api
 from libs.bus.commit_log import ENTRIES_MAX, CommitLog, ConflictError, Entry
 from libs.bus.scan import first_at, scan
 from libs.errors import Kind, ServiceError
@@ -53,6 +53,9 @@ class OutcomeStore:
             if part and entries + size > ENTRIES_MAX:
                 await self._record(part)
                 part, entries = [], 0
+            if size > ENTRIES_MAX:
+                await self._record_large(outcome)
+                continue
             part.append(outcome)
             entries += size
         if part:
@@ -79,13 +82,23 @@ class OutcomeStore:
         last: int = info["state"]["last_seq"]
         return await first_at(self._nats, subjects.OUTCOMES, instant_ns, last)
 
-    async def _record(self, outcomes: Sequence[outcome_pb2.Outcome]) -> None:
+    async def _record_large(self, outcome: outcome_pb2.Outcome) -> None:
+        """An outcome of more events than one batch has places for: its index goes ahead of it."""
+        index = _index(outcome)
+        for start in range(0, len(index), ENTRIES_MAX):
+            await self._commit(index[start : start + ENTRIES_MAX])
+        await self._record([outcome], indexed=False)
+
+    async def _record(
+        self, outcomes: Sequence[outcome_pb2.Outcome], *, indexed: bool = True
+    ) -> None:
         fresh = list(outcomes)
         for _ in range(_TRIES_MAX):
             if not fresh:
                 return
+            index = [entry for one in fresh for entry in _index(one)] if indexed else []
             try:
-                await self._log.commit([entry for one in fresh for entry in _entries(one)])
+                await self._commit([*map(_entry, fresh), *index])
             except ConflictError:
                 taken = await self._log.read_fresh([_subject(one) for one in fresh])
                 fresh = [one for one in fresh if _subject(one) not in taken]
@@ -93,19 +106,28 @@ class OutcomeStore:
                 return
         raise ServiceError(Kind.RETRYABLE, "contended", "other writers were always quicker")
 
+    async def _commit(self, entries: Sequence[Entry]) -> None:
+        try:
+            await self._log.commit(entries)
+        except ApiError as error:
+            # A full stream, a leader in election: trying again does no harm.
+            raise ServiceError(Kind.RETRYABLE, "refused_by_nats", error.description) from error
+
 
 def _subject(outcome: outcome_pb2.Outcome) -> str:
     return subjects.outcome(outcome.sink, outcome.shop, outcome.unit)
 
 
-def _entries(outcome: outcome_pb2.Outcome) -> list[Entry]:
-    subject = _subject(outcome)
-    index = {
-        event_subject(outcome.shop, event.event_id, outcome.sink): subject
+def _entry(outcome: outcome_pb2.Outcome) -> Entry:
+    return Entry(_subject(outcome), outcome.SerializeToString(), expected=0, ttl_s=_OUTCOME_TTL_S)
+
+
+def _index(outcome: outcome_pb2.Outcome) -> list[Entry]:
+    """Which unit each event id belongs to."""
+    unit = _subject(outcome).encode()
+    names = {
+        event_subject(outcome.shop, event.event_id, outcome.sink)
         for event in outcome.events
         if event.event_id
     }
-    return [
-        Entry(subject, outcome.SerializeToString(), expected=0, ttl_s=_OUTCOME_TTL_S),
-        *(Entry(name, unit.encode(), ttl_s=_INDEX_TTL_S) for name, unit in index.items()),
-    ]
+    return [Entry(name, unit, ttl_s=_INDEX_TTL_S) for name in sorted(names)]

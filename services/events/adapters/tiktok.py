@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import aiohttp
 
+from libs import metric_names
 from libs.clock import Clock
 from libs.connections import Credentials
 from libs.errors import ServiceError
 from libs.http.client import Answer, Limit, Request, Unlimited, Upstream
 from libs.retry import RetryPolicy
+from libs.telemetry import Metrics
 from services.events.domain.answers import Answered, answered, refused
 from services.events.domain.dialect import HttpRequest
+
+_NAME: Final = "tiktok"
 
 
 def _check(answer: Answer) -> ServiceError | None:
@@ -28,6 +33,7 @@ class TikTokEvents:
         session: aiohttp.ClientSession,
         credentials: Credentials,
         clock: Clock,
+        metrics: Metrics,
         *,
         timeout_s: float = 10.0,
         limit: Limit | None = None,
@@ -35,8 +41,11 @@ class TikTokEvents:
         self._base_url = base_url.rstrip("/")
         self._credentials = credentials
         self._timeout_s = timeout_s
+        self._clock = clock
+        self._metrics = metrics
+        self._seconds = metrics.histogram(metric_names.UPSTREAM_CALL, upstream=_NAME)
         self._upstream = Upstream(
-            name="tiktok",
+            name=_NAME,
             session=session,
             # The bus does the waiting: one try a delivery.
             policy=RetryPolicy(attempts_max=1),
@@ -55,7 +64,7 @@ class TikTokEvents:
                 so itself.
         """
         token = await self._credentials.access_token(connection_id)
-        answer = await self._upstream.call(
+        answer = await self._counted(
             Request(
                 method="POST",
                 url=f"{self._base_url}{request.path}",
@@ -70,3 +79,17 @@ class TikTokEvents:
             )
         )
         return answered(answer.status, answer.body)
+
+    async def _counted(self, request: Request) -> Answer:
+        started_s = self._clock.monotonic_s()
+        result = "ok"
+        try:
+            return await self._upstream.call(request)
+        except ServiceError as error:
+            result = error.kind.value
+            raise
+        finally:
+            self._seconds.observe(self._clock.monotonic_s() - started_s)
+            self._metrics.counter(
+                metric_names.UPSTREAM_CALLS, upstream=_NAME, result=result
+            ).value += 1

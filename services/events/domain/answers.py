@@ -48,6 +48,11 @@ class RefusedError(ServiceError):
         self.request_id = request_id
         self.at = at
 
+    @property
+    def divisible(self) -> bool:
+        """Whether smaller requests may fare better: not where the envelope is at fault."""
+        return self.kind is Kind.PERMANENT and self.upstream_code not in _ENVELOPE
+
 
 _OK: Final = 0
 _UNCERTAIN: Final = frozenset({20001, 40050})
@@ -58,6 +63,8 @@ _CREDENTIALS: Final = frozenset(
      40119, 40124, 40125, 41000, 41001}
 )  # fmt: skip
 _RETRYABLE: Final = frozenset({40200, 40201, 40202, 60001})
+_ENVELOPE: Final = frozenset({40007, 40010, 40051, 40063})
+"""Event source, host, version or partner: the same in every request, so none is worth dividing."""
 _SERVER_SIDE_FROM: Final = 50_000
 # "Too many items" is no throttle: it never passes by waiting.
 _TOO_FREQUENT: Final = re.compile(r"too\s+many\s+requests|frequen", re.IGNORECASE)

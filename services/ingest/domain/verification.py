@@ -48,8 +48,12 @@ def whole_claim(getall: Callable[[str, Sequence[str]], Sequence[str]], name: str
         return ""
     if len(values) > 1 and len(set(values)) > 1:
         raise AmbiguousHeaderError(name)
-    # Bytes that are no text arrive as lone surrogates, which no message can hold.
-    return values[0].encode(errors="backslashreplace").decode()
+    return storable(values[0])
+
+
+def storable(text: str) -> str:
+    """A header's value as a message can hold it: bytes that are no text arrive as surrogates."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def fitting_secret(
@@ -74,6 +78,15 @@ def fitting_secret(
         if hmac.compare_digest(hmac.digest(secret.key, body, "sha256"), given):
             return secret
     return None
+
+
+def fingerprint(key: bytes) -> str:
+    """A name for a secret that does not give it away.
+
+    Its place in the connections file would not do: that shifts when a shop is connected or a
+    secret is rotated.
+    """
+    return "key-" + hmac.digest(key, b"which secret of a webhook", "sha256")[:8].hex()
 
 
 def safe_delivery_id(claimed: str, made: Callable[[], str]) -> str:

@@ -159,8 +159,10 @@ class Suite:
             clock=_CLOCK,
         )
 
-    def normalizer(self, processor: BatchProcessor | None = None) -> Normalizer:
-        bounds = Bounds(read_ahead_bytes=64 * 2**20, batch_deliveries=120)
+    def normalizer(
+        self, processor: BatchProcessor | None = None, *, batch_deliveries: int = 120
+    ) -> Normalizer:
+        bounds = Bounds(read_ahead_bytes=64 * 2**20, batch_deliveries=batch_deliveries)
         return Normalizer(
             self.nats,
             processor or self.processor(),
@@ -250,9 +252,7 @@ class Suite:
 
     async def unacknowledged(self) -> int:
         """Segments that the normalizer has still to see or to acknowledge."""
-        info = await js_api(
-            self.nats, f"CONSUMER.INFO.{subjects.WEBHOOKS}.{subjects.NORMALIZER}"
-        )
+        info = await js_api(self.nats, f"CONSUMER.INFO.{subjects.WEBHOOKS}.{subjects.NORMALIZER}")
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def all_acknowledged(self) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
+from tidewire.common.v1 import sealed_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
@@ -15,8 +17,10 @@ from libs.ids import SequentialIds
 from libs.telemetry import Metrics
 from services.ingest.committer import SEGMENT_BYTES_MAX, GroupCommitter
 from tests.integration.ingest.harness import running
-from tidewire.common.v1 import sealed_pb2
-from tidewire.ingest.v1 import delivery_pb2
+
+
+# A write that nobody answers would otherwise hold a failing test up for long.
+pytestmark = pytest.mark.timeout(30)
 
 
 class HeldNats:
@@ -30,7 +34,11 @@ class HeldNats:
         self._held: list[asyncio.Future[Msg]] = []
 
     async def request(
-        self, subject: str, payload: bytes, timeout: float, headers: Mapping[str, str]
+        self,
+        subject: str,
+        payload: bytes,
+        timeout: float,  # noqa: ASYNC109  # the client's own word
+        headers: Mapping[str, str],
     ) -> Msg:
         segment = delivery_pb2.DeliverySegment.FromString(payload)
         self.written.append([one.delivery_id for one in segment.deliveries])
@@ -151,7 +159,9 @@ async def test_a_segment_is_bounded_unless_one_delivery_alone_is_larger(
     await asyncio.gather(first, *rest)
 
     assert nats.written == [["first"], ["a", "b"], ["c"], ["huge"], ["d"]]
-    small = [size for size, names in zip(nats.sizes, nats.written, strict=True) if "huge" not in names]
+    small = [
+        size for size, names in zip(nats.sizes, nats.written, strict=True) if "huge" not in names
+    ]
     assert max(small) <= SEGMENT_BYTES_MAX + 4096
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
+import pytest_asyncio
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # stubs without py.typed
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -26,6 +27,10 @@ from libs.settings import Address
 
 ECHO = "tidewire.test.Echo"
 LOOPBACK = Address("127.0.0.1", 0)
+
+# One loop for all: grpc.aio has one queue of events for the process, and what is late for a loop
+# that is closed takes events of the next loop down with it.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Context: TypeAlias = "grpc.aio.ServicerContext[StringValue, StringValue]"
 ERRORS = {
@@ -142,7 +147,7 @@ class House:
             await self.running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def house() -> AsyncIterator[House]:
     async with House().open() as opened:
         yield opened
@@ -281,10 +286,12 @@ async def test_nobody_there_is_retryable() -> None:
 
 async def until_status(house: House, service: str, status: int) -> None:
     stub: Any = health_pb2_grpc.HealthStub(house.channel)
+    watching = stub.Watch(health_pb2.HealthCheckRequest(service=service))
     async with asyncio.timeout(5):
-        async for told in stub.Watch(health_pb2.HealthCheckRequest(service=service)):
-            if told.status == status:
-                return
+        while (await watching.read()).status != status:
+            pass
+    watching.cancel()
+    await watching.code()
 
 
 @pytest.mark.parametrize("service", ["", ECHO])
@@ -299,6 +306,20 @@ async def test_health_follows_readiness(house: House, service: str) -> None:
     await until_status(house, service, serving)
     house.readiness.unready("bus")
     await until_status(house, service, not_serving)
+
+
+async def test_a_service_nobody_serves_is_unknown_to_health(house: House) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(house.channel)
+    asked = health_pb2.HealthCheckRequest(service="nobody")
+    watching = stub.Watch(asked)
+
+    error = await failure(call(stub.Check, asked, timeout_s=5))
+    told = await watching.read()
+    watching.cancel()
+    await watching.code()
+
+    assert error.code == "rpc_not_found"
+    assert told.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 async def test_health_checks_are_neither_observed_nor_logged(house: House) -> None:
@@ -372,7 +393,7 @@ async def test_a_cut_off_ends_the_rpc_under_way() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "ingest"])  # noqa: S104  refused
-def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+async def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
     with pytest.raises(ServiceError) as caught:
         RpcServer(
             address=Address(host, 50051), services=[], readiness=Readiness(), clock=FakeClock()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from libs.errors import Kind, ServiceError
+from libs.errors import Kind
 from libs.http.classify import status_error
 from services.events.domain.answers import (
     Answered,
@@ -168,10 +168,8 @@ NO_SUCCESS: Final = [
 
 @pytest.mark.parametrize(("status", "body"), NO_SUCCESS, ids=[str(n) for n in range(47)])
 def test_no_shape_of_an_answer_passes_for_a_success(status: int, body: bytes) -> None:
-    with pytest.raises(ServiceError):
-        answered(status, body)
-        # The body alone may say yes; then the status must say no.
-        raise status_error("tiktok", status, {}, NOW) or AssertionError("taken for a success")
+    # The body alone may say yes; then the status must say no.
+    assert isinstance(verdict(status, body), Kind)
 
 
 @pytest.mark.parametrize(("status", "body"), [row for row in NO_SUCCESS if row[0] == 200])

@@ -1,0 +1,236 @@
+"""The events service's surroundings, with behaviour of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from tidewire.commerce.v1 import (
+    cart_pb2,
+    checkout_pb2,
+    fact_pb2,
+    order_pb2,
+    record_pb2,
+    tracked_event_pb2,
+)
+from tidewire.common.v1 import money_pb2, sealed_pb2
+from tidewire.delivery.v1 import outcome_pb2
+
+from libs.bus import subjects
+from libs.bus.consumer import Unit
+from libs.errors import Kind, ServiceError, permanent
+from libs.telemetry import SpanRef
+from services.events.domain.answers import Answered, Meaning, RefusedError
+from services.events.domain.dialect import HttpRequest
+from services.events.domain.event_ids import EventKind
+from services.events.domain.model import Conversion
+from services.events.domain.settings import DialectName, EventSettings
+from services.events.ports import Pixel
+
+SHOP: Final = "example"
+AT_S: Final = 1_790_000_000
+THROTTLED: Final = ServiceError(Kind.THROTTLED, "upstream_40100", retry_after_s=5.0)
+REVOKED: Final = ServiceError(Kind.AUTH, "upstream_40105")
+TIMEOUT: Final = ServiceError(Kind.RETRYABLE, "upstream_timeout")
+DOWN: Final = ServiceError(Kind.RETRYABLE, "upstream_status_503")
+
+
+def pixel(
+    code: str = "C1",
+    *,
+    dialect: DialectName = DialectName.EVENT_TRACK,
+    shadow: bool = False,
+    active_since_s: int | None = None,
+    offline_event_set_id: str | None = None,
+) -> Pixel:
+    settings = EventSettings(
+        pixel_code=code,
+        storefront_url="https://shop.example/",
+        country="US",
+        dialect=dialect,
+        shadow=shadow,
+        active_since_s=active_since_s,
+        offline_event_set_id=offline_event_set_id,
+    )
+    return Pixel(f"{SHOP}.events.{code}", f"events.{code}", settings)
+
+
+def conversion(event_id: str, **changes: object) -> Conversion:
+    made = Conversion(
+        kind=EventKind.PURCHASE,
+        name="Purchase",
+        event_id=event_id,
+        occurred_at_s=AT_S,
+        contents=(),
+        items=0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]  # a test names fields that exist
+
+
+def refusal(code: int = 40002, at: int | None = None) -> RefusedError:
+    return RefusedError(Kind.PERMANENT, code, "R0", at, "")
+
+
+@dataclass
+class FakeTikTok:
+    """Refuses a request for the first bad event in it, as TikTok does; else says yes.
+
+    `named` says whether the refusal tells which. `troubles` are met first, one a request.
+    """
+
+    bad: frozenset[str] = frozenset()
+    named: bool = False
+    troubles: list[ServiceError | None] = field(default_factory=list)
+    down: dict[str, ServiceError] = field(default_factory=dict)
+    """Connections whose every request fails so."""
+    delivered: dict[str, list[str]] = field(default_factory=dict)
+    """Event ids that were accepted, by connection."""
+    requests: list[HttpRequest] = field(default_factory=list)
+    headers: list[Mapping[str, str]] = field(default_factory=list)
+    meaning: Meaning = Meaning.DELIVERED
+
+    async def send(
+        self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
+    ) -> Answered:
+        self.requests.append(request)
+        self.headers.append(headers)
+        await asyncio.sleep(0)
+        trouble = self.troubles.pop(0) if self.troubles else None
+        if trouble := trouble or self.down.get(connection_id):
+            raise trouble
+        ids = [one.event_id for one in request.conversions]
+        first = next((place for place, one in enumerate(ids) if one in self.bad), None)
+        if first is not None:
+            raise refusal(at=first if self.named else None)
+        self.delivered.setdefault(connection_id, []).extend(ids)
+        return Answered(self.meaning, 0, f"R{len(self.requests)}")
+
+
+@dataclass
+class ClearOpener:
+    """Payloads in clear; those that begin with `sealed` cannot be opened."""
+
+    trouble: ServiceError | None = None
+
+    async def open_bytes(self, payload: sealed_pb2.Payload, shop: str) -> bytes:
+        if self.trouble is not None:
+            raise self.trouble
+        if payload.data.startswith(b"sealed"):
+            raise permanent("unsealing_failed", "it was sealed for another shop")
+        return payload.data
+
+
+@dataclass
+class FixedPixels:
+    pixels: Sequence[Pixel]
+
+    def of_shop(self, shop: str) -> Sequence[Pixel]:
+        return self.pixels if shop == SHOP else ()
+
+
+@dataclass
+class ListedDeadLetters:
+    """Keeps letters in `log`, or fails with `trouble`."""
+
+    log: list[str] = field(default_factory=list)
+    letters: list[outcome_pb2.DeadLetter] = field(default_factory=list)
+    trouble: ServiceError | None = None
+
+    async def store(self, letter: outcome_pb2.DeadLetter) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.letters.append(letter)
+        self.log.append(f"letter {letter.sink} {letter.unit}")
+
+
+# -- facts ---------------------------------------------------------------------------------------
+
+
+def order_paid(order_id: str = "98765", **changes: object) -> fact_pb2.Fact:
+    order = order_pb2.Order(
+        order_id=order_id,
+        total=usd(5_000),
+        checkout_token="c0ffee",
+        source_name="web",
+        email="alice@example.com",
+        line_items=[item()],
+        **changes,  # type: ignore[arg-type]
+    )
+    return fact_pb2.Fact(
+        order_paid=fact_pb2.OrderPaid(order=order, paid_at=Timestamp(seconds=AT_S))
+    )
+
+
+def cart_grew(*variants: str) -> fact_pb2.Fact:
+    """A cart to which one unit of each variant was added."""
+    lines = [item(variant) for variant in variants]
+    cart = cart_pb2.Cart(cart_token="ca47", line_items=lines, updated_at=Timestamp(seconds=AT_S))
+    added = [fact_pb2.AddedLine(line=line, quantity_before=0) for line in lines]
+    return fact_pb2.Fact(cart_lines_added=fact_pb2.CartLinesAdded(cart=cart, lines=added))
+
+
+def checkout_started() -> fact_pb2.Fact:
+    checkout = checkout_pb2.Checkout(
+        checkout_token="c0ffee",
+        total=usd(5_000),
+        line_items=[item()],
+        created_at=Timestamp(seconds=AT_S),
+    )
+    return fact_pb2.Fact(checkout_started=fact_pb2.CheckoutStarted(checkout=checkout))
+
+
+def tracked(*events: tracked_event_pb2.TrackedEvent, pixel_code: str = "") -> fact_pb2.Fact:
+    return fact_pb2.Fact(
+        events_tracked=fact_pb2.EventsTracked(events=events, pixel_code=pixel_code)
+    )
+
+
+def event(event_id: str, at_s: int = AT_S) -> tracked_event_pb2.TrackedEvent:
+    return tracked_event_pb2.TrackedEvent(
+        event="Subscribe",
+        event_id=event_id,
+        occurred_at=Timestamp(seconds=at_s),
+        page_url="https://shop.example/club",
+    )
+
+
+def item(variant_id: str = "401") -> order_pb2.LineItem:
+    return order_pb2.LineItem(
+        line_id=f"L{variant_id}",
+        variant_id=variant_id,
+        sku="SHOE",
+        quantity=1,
+        unit_price=usd(5_000),
+    )
+
+
+def usd(minor: int) -> money_pb2.MoneyPair:
+    return money_pb2.MoneyPair(shop=money_pb2.Money(amount_minor=minor, currency="USD"))
+
+
+def unit(
+    fact: fact_pb2.Fact | bytes,
+    fact_id: str = "98765",
+    *,
+    shop: str = SHOP,
+    attempts: int = 0,
+    redelivered: bool = False,
+    trace: SpanRef | None = None,
+) -> Unit:
+    """A fact, or bytes that are none, as it comes from the bus."""
+    data = fact if isinstance(fact, bytes) else fact.SerializeToString()
+    kind = "order_paid" if isinstance(fact, bytes) else str(fact.WhichOneof("happened"))
+    record = record_pb2.FactRecord(
+        fact_id=fact_id,
+        shop=shop,
+        kind=kind,
+        delivery_id=f"w-{fact_id}",
+        traceparent=trace.traceparent() if trace else "",
+        payload=sealed_pb2.Payload(data=data),
+        received_at=Timestamp(seconds=AT_S),
+    )
+    subject = subjects.fact(kind, shop, fact_id)
+    return Unit(subject, 1, record.SerializeToString(), attempts, redelivered)
