@@ -156,11 +156,14 @@ def preview_event(
 @streams.command("apply")
 def streams_apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Also take away replicas and room.")
+    ] = False,
 ) -> None:
     """Creates and updates the streams."""
     from cli.streams import apply_streams  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(apply_streams(os.environ, dry_run=dry_run)))
+    raise typer.Exit(asyncio.run(apply_streams(os.environ, dry_run=dry_run, shrink=shrink)))
 
 
 @streams.command("check")

@@ -144,7 +144,7 @@ def _event_settings(settings: Path | None, dialect: str | None) -> EventSettings
         chosen = EventSettings(
             pixel_code=_PIXEL,
             storefront_url=f"https://{shop.domain}",
-            dialect=DialectName(dialect or DialectName.EVENT_TRACK),
+            dialect=_dialect(dialect) or DialectName.EVENT_TRACK,
             country=shop.country,
             max_event_age_s=None,
         )
@@ -156,9 +156,15 @@ def _event_settings(settings: Path | None, dialect: str | None) -> EventSettings
         chosen = event_settings(known[0], shop, api_version="v1.3")
         # A preview is about shapes: when something happened is no reason not to show it.
         chosen = replace(chosen, max_event_age_s=None, active_since_s=None)
-        if dialect:
-            chosen = replace(chosen, dialect=DialectName(dialect))
+        if named := _dialect(dialect):
+            chosen = replace(chosen, dialect=named)
     return chosen
+
+
+def _dialect(name: str | None) -> DialectName | None:
+    if name and name not in set(DialectName):
+        raise permanent("dialect_unknown", f"one of {', '.join(DialectName)}", path="dialect")
+    return DialectName(name) if name else None
 
 
 def _canonical(message: Message) -> dict[str, Any]:

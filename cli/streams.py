@@ -12,7 +12,7 @@ from libs.http.session import http_session
 from libs.settings import SettingsError, load
 
 
-async def apply_streams(environ: Mapping[str, str], *, dry_run: bool) -> int:
+async def apply_streams(environ: Mapping[str, str], *, dry_run: bool, shrink: bool) -> int:
     """Brings the streams to their layout; prints a line for each change."""
     try:
         settings = load(CommonSettings, environ)
@@ -23,6 +23,7 @@ async def apply_streams(environ: Mapping[str, str], *, dry_run: bool) -> int:
                 replicas=settings.nats_replicas,
                 scale_mib=settings.stream_scale_mib,
                 dry_run=dry_run,
+                shrink=shrink,
             )
         finally:
             await client.close()
@@ -39,7 +40,9 @@ async def check_streams(environ: Mapping[str, str]) -> int:
         settings = load(CommonSettings, environ)
         client = await connected(settings.nats_url)
         try:
-            faults = await streams.faults(client, scale_mib=settings.stream_scale_mib)
+            faults = await streams.faults(
+                client, replicas=settings.nats_replicas, scale_mib=settings.stream_scale_mib
+            )
         finally:
             await client.close()
         if not settings.allow_weak_fsync:

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from libs import metric_names
 from libs.bus import streams
+from libs.bus.api import ApiError
 from libs.bus.jetstream_log import JetStreamLog
 from libs.clock import Clock
 from libs.connections import FileConnections
@@ -80,6 +81,7 @@ class Foundation:
     tracer: Tracer
     metrics: Metrics
     readiness: Readiness
+    nats_closed: asyncio.Event
 
     def log(self, stream: str) -> JetStreamLog:
         """The commit log of one stream."""
@@ -97,7 +99,8 @@ async def foundation(
             the connections file or the key cannot be read.
     """
     async with AsyncExitStack() as stack:
-        client = await connected(settings.nats_url)
+        closed = asyncio.Event()
+        client = await connected(settings.nats_url, closed)
         stack.push_async_callback(client.close)
         await _fit(client, settings)
         connections = FileConnections(settings.connections_file)
@@ -114,15 +117,23 @@ async def foundation(
             tracer=telemetry.tracer,
             metrics=telemetry.metrics,
             readiness=Readiness(),
+            nats_closed=closed,
         )
 
 
-async def connected(url: str) -> Client:
+async def connected(url: str, closed: asyncio.Event | None = None) -> Client:
     """A connection that comes back by itself, for ever. The default gives up after two minutes.
+
+    Some protocol errors close it for good all the same; then `closed` is set.
 
     Raises:
         ServiceError: RETRYABLE, `nats_unavailable`, where none came about within a minute.
     """
+
+    async def note_closed() -> None:
+        if closed is not None:
+            closed.set()
+
     try:
         return await asyncio.wait_for(
             nats.connect(
@@ -133,6 +144,7 @@ async def connected(url: str) -> Client:
                 ping_interval=10,
                 max_outstanding_pings=2,
                 error_cb=_note_error,
+                closed_cb=note_closed,
             ),
             _START_S,
         )
@@ -147,15 +159,55 @@ async def _note_error(error: Exception) -> None:
 
 
 async def _fit(client: Client, settings: CommonSettings) -> None:
-    await streams.apply(
-        client, replicas=settings.nats_replicas, scale_mib=settings.stream_scale_mib
-    )
-    faults = await streams.faults(client, scale_mib=settings.stream_scale_mib)
+    layout = {"replicas": settings.nats_replicas, "scale_mib": settings.stream_scale_mib}
+    try:
+        await streams.create_missing(client, **layout)
+        faults = await streams.faults(client, **layout)
+    except ApiError as error:
+        raise permanent("nats_not_fit", f"{error}: see `tidewire streams check`") from error
     if not settings.allow_weak_fsync:
         async with http_session() as session:
             faults += await streams.fsync_faults(settings.nats_monitor_url.split(","), session)
     if faults:
         raise permanent("nats_not_fit", "; ".join(faults))
+
+
+class NatsWatch:
+    """Readiness follows the connection to NATS; a connection that is closed ends the process.
+
+    nats-py closes for good on some errors of the protocol. A process without a connection would
+    answer health checks and do no work, so it ends, and whoever runs it starts it again.
+    """
+
+    _EVERY_S = 1.0
+
+    def __init__(self, client: Client, closed: asyncio.Event, readiness: Readiness) -> None:
+        self._client = client
+        self._closed = closed
+        self._readiness = readiness
+        self._stopping = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Watches until `stop`.
+
+        Raises:
+            ServiceError: RETRYABLE, `nats_closed`.
+        """
+        while not self._stopping.is_set():
+            if self._closed.is_set():
+                raise ServiceError(Kind.RETRYABLE, "nats_closed", "NATS closed the connection")
+            if self._client.is_connected:
+                ready()
+            else:
+                self._readiness.unready("nats")
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._EVERY_S)
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stopping.set()
 
 
 class OpsPart:
@@ -205,5 +257,6 @@ async def serve(parts: Mapping[str, Part], base: Foundation, grace_s: float) -> 
     # look for them after every 700 allocations would cost a tenth of the normalizer's time.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    every = {"connections": base.connections, **parts}
+    watch = NatsWatch(base.nats, base.nats_closed, base.readiness)
+    every: dict[str, Part] = {"nats": watch, "connections": base.connections, **parts}
     return await run_parts(every, grace_s=grace_s, readiness=base.readiness)

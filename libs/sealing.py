@@ -77,6 +77,16 @@ def seal(plain: bytes, key: DataKey, *, associated: bytes, nonce: bytes | None =
     )
 
 
+def pack(plain: bytes) -> Payload:
+    """`plain` in clear, compressed where that helps: for what holds no personal data.
+
+    Raises:
+        ServiceError: PERMANENT, `payload_too_large`, above 64 MiB.
+    """
+    packed, encoding = _pack(plain)
+    return Payload(data=packed, encoding=encoding)
+
+
 def unseal(payload: Payload, keys: KeyFinder, *, associated: bytes) -> bytes:
     """What was sealed; a payload without key id is in clear and only unpacked.
 

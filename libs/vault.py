@@ -10,7 +10,7 @@ from tidewire.common.v1 import sealed_pb2
 
 from libs.keys import KeySource
 from libs.pii import has_pii
-from libs.sealing import DataKey, seal, unseal
+from libs.sealing import DataKey, pack, seal, unseal
 
 
 class Vault:
@@ -32,7 +32,7 @@ class Vault:
         """`message` as a payload. The shop's key must have been prepared."""
         data = message.SerializeToString()
         if not has_pii(message.DESCRIPTOR):  # type: ignore[arg-type]  # upb class, same duck
-            return sealed_pb2.Payload(data=data)
+            return pack(data)
         return self.seal_bytes(data, shop)
 
     def seal_bytes(self, data: bytes, shop: str) -> sealed_pb2.Payload:

@@ -33,6 +33,11 @@ class ApiError(Exception):
         self.description = description
 
 
+def refused(error: ApiError) -> ServiceError:
+    """The error of a server that answered no for reasons of its own: full, or without a leader."""
+    return ServiceError(Kind.RETRYABLE, "refused_by_nats", f"{error.err_code}: {error.description}")
+
+
 def unavailable(subject: str, error: BaseException) -> ServiceError:
     """The error of a server that did not answer."""
     return ServiceError(

@@ -11,7 +11,15 @@ import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from libs.bus.api import TIMEOUT_S, UNREACHABLE, ApiError, answer_of, js_api, unavailable
+from libs.bus.api import (
+    TIMEOUT_S,
+    UNREACHABLE,
+    ApiError,
+    answer_of,
+    js_api,
+    refused,
+    unavailable,
+)
 from libs.bus.commit_log import ConflictError, Entry, Stored
 from libs.ids import Ids
 
@@ -73,13 +81,19 @@ class JetStreamLog:
                 headers = message.headers or {}
                 if "Status" in headers:
                     _check_end(self._stream, headers)
-                    return found
+                    break
                 name = headers["Nats-Subject"]
                 found[name] = Stored(name, int(headers["Nats-Sequence"]), message.data)
         except UNREACHABLE as error:
             raise unavailable(f"a read of {self._stream}", error) from error
         finally:
             await subscription.unsubscribe()
+        if headers.get("Nats-Num-Pending", "0") == "0" or len(subjects) == 1:
+            return found
+        # The answer was cut at the server's bound on bytes: ask for less at once.
+        middle = len(subjects) // 2
+        first = await self._read_part(subjects[:middle])
+        return first | await self._read_part(subjects[middle:])
 
     async def _read_from_leader(self, subject: str) -> Stored | None:
         try:
@@ -89,7 +103,7 @@ class JetStreamLog:
         except ApiError as error:
             if error.err_code == _MESSAGE_NOT_FOUND:
                 return None
-            raise
+            raise refused(error) from error
         message = answer["message"]
         return Stored(subject, message["seq"], base64.b64decode(message.get("data", "")))
 
@@ -112,7 +126,7 @@ def _check_end(stream: str, headers: dict[str, str]) -> None:
     """204 ends a read, 404 says that nothing matched; all else is a refusal."""
     status = headers["Status"]
     if status not in {"204", "404"}:
-        raise ApiError(f"a read of {stream}", int(status), headers.get("Description", ""))
+        raise refused(ApiError(f"a read of {stream}", int(status), headers.get("Description", "")))
 
 
 def _committed(stream: str, message: Msg) -> int:
@@ -122,4 +136,4 @@ def _committed(stream: str, message: Msg) -> int:
         if error.err_code in {_WRONG_LAST_SEQUENCE, _WRONG_LAST_SEQUENCE_CONSTANT}:
             last = error.description.rpartition(":")[2].strip()
             raise ConflictError(int(last) if last.isdigit() else 0) from error
-        raise
+        raise refused(error) from error

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from libs.bus.api import UNREACHABLE, ApiError, js_api
+from libs.bus.api import UNREACHABLE, ApiError, js_api, refused
 from libs.errors import ServiceError
 
 _log = structlog.stdlib.get_logger()
@@ -66,12 +66,19 @@ class ConsumerSettings:
 
 
 async def ensure_consumer(nats: Client, settings: ConsumerSettings) -> None:
-    """Creates the durable, or brings an existing one to these settings."""
-    await js_api(
-        nats,
-        f"CONSUMER.CREATE.{settings.stream}.{settings.durable}",
-        {"stream_name": settings.stream, "config": settings.config(), "action": ""},
-    )
+    """Creates the durable, or brings an existing one to these settings.
+
+    Raises:
+        ServiceError: RETRYABLE, where the server refuses or does not answer.
+    """
+    try:
+        await js_api(
+            nats,
+            f"CONSUMER.CREATE.{settings.stream}.{settings.durable}",
+            {"stream_name": settings.stream, "config": settings.config(), "action": ""},
+        )
+    except ApiError as error:
+        raise refused(error) from error
 
 
 class Puller:
@@ -107,7 +114,8 @@ class Puller:
         with suppress(NatsError, OSError, TimeoutError):
             # What is on its way is let in, and what nobody took is given back at once: else it
             # would come again only after `ack_wait`.
-            await asyncio.wait_for(self._subscription.drain(), _DRAIN_S)
+            draining = self._subscription.drain()  # type: ignore[no-untyped-call]
+            await asyncio.wait_for(draining, _DRAIN_S)
         with suppress(NatsError, OSError):
             while not self._queue.empty():
                 await self._queue.get_nowait().nak()
@@ -171,7 +179,7 @@ class Puller:
                     "pull_failed", durable=self._settings.durable, reason=type(error).__name__
                 )
                 await asyncio.sleep(_AFTER_TROUBLE_S)
-            except (ServiceError, ApiError) as error:
+            except ServiceError as error:
                 _log.warning(
                     "consumer_not_there", durable=self._settings.durable, reason=str(error)
                 )

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from nats.aio.client import Client
 
-from libs.bus.api import TIMEOUT_S, UNREACHABLE, ApiError, unavailable
+from libs.bus.api import TIMEOUT_S, UNREACHABLE, ApiError, refused, unavailable
 from libs.bus.commit_log import Stored
 
 _PAGE: Final = 256
@@ -40,7 +40,9 @@ async def page(
             if status in {"204", "404"}:
                 return found
             if status is not None:
-                raise ApiError(f"a scan of {stream}", int(status), headers.get("Description", ""))
+                raise refused(
+                    ApiError(f"a scan of {stream}", int(status), headers.get("Description", ""))
+                )
             found.append(
                 Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
             )

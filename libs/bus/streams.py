@@ -82,6 +82,8 @@ def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
             subjects=("dlq.>",),
             max_bytes=small,
             max_age_ns=30 * _DAY_NS,
+            # A delivery that fails is tried again for long: its letter must stay one.
+            extra={"duplicate_window": _DAY_NS},
         ),
     )
 
@@ -98,10 +100,34 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str
     return lines
 
 
+async def create_missing(nats: Client, *, replicas: int, scale_mib: int) -> None:
+    """Creates the streams that are not there; leaves the others as they are.
+
+    What a process does at its start: its settings may be older than what an operator applied.
+    """
+    for spec in specs(scale_mib):
+        if await _config(nats, spec.name) is None:
+            await js_api(nats, f"STREAM.CREATE.{spec.name}", spec.config(replicas))
+
+
+def _kept(wanted: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """`wanted`, without taking replicas or room away from a stream that has more."""
+    room = max(wanted["max_bytes"], found.get("max_bytes") or 0)
+    replicas = max(wanted["num_replicas"], found.get("num_replicas") or 1)
+    return {**wanted, "max_bytes": room, "num_replicas": replicas}
+
+
 async def apply(
-    nats: Client, *, replicas: int = 1, scale_mib: int = 1024, dry_run: bool = False
+    nats: Client,
+    *,
+    replicas: int = 1,
+    scale_mib: int = 1024,
+    dry_run: bool = False,
+    shrink: bool = False,
 ) -> list[str]:
     """Creates what is missing and updates what differs; returns a line for each change.
+
+    Replicas and room are only taken away with `shrink`.
 
     Raises:
         ServiceError: PERMANENT, `lanes_differ`, where the stream was laid out for another number
@@ -117,6 +143,7 @@ async def apply(
                 await js_api(nats, f"STREAM.CREATE.{spec.name}", wanted)
             continue
         _refuse_other_lanes(spec.name, found)
+        wanted = wanted if shrink else _kept(wanted, found)
         lines = differences(wanted, found)
         changes += [f"{spec.name}: {line}" for line in lines]
         if lines and not dry_run:
@@ -124,7 +151,7 @@ async def apply(
     return changes
 
 
-async def faults(nats: Client, *, scale_mib: int = 1024) -> list[str]:
+async def faults(nats: Client, *, replicas: int = 1, scale_mib: int = 1024) -> list[str]:
     """What is wrong with the server for us, each line saying what to do; empty means fit."""
     lines = []
     if nats.max_payload < MAX_PAYLOAD_BYTES:
@@ -137,7 +164,8 @@ async def faults(nats: Client, *, scale_mib: int = 1024) -> list[str]:
             lines.append(f"stream {spec.name} is missing: run `tidewire streams apply`")
             continue
         _refuse_other_lanes(spec.name, found)
-        wanted = {k: v for k, v in spec.config(1).items() if k not in {"num_replicas", "max_bytes"}}
+        wanted = _kept(spec.config(replicas), found)
+        del wanted["max_bytes"]
         lines += [
             f"stream {spec.name}: {line}; run `tidewire streams apply`"
             for line in differences(wanted, found)

@@ -6,6 +6,7 @@ docs/subjects.md.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Final
 from zlib import crc32
 
@@ -25,27 +26,38 @@ NORMALIZER: Final = "normalizer"
 BY_EVENT: Final = "by_event"
 """In place of a sink in OUTCOMES: which unit an event id belongs to. No sink is called so."""
 
+_TOKEN_CHARS_MAX: Final = 200
+
 _PLAIN: Final = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
 )
 
 
 def token(text: str) -> str:
-    """`text` as one subject token, reversibly: other bytes become `=XX`, nothing becomes `=`."""
+    """`text` as one subject token: other bytes become `=XX`, nothing becomes `=`.
+
+    Reversible up to 200 characters of token; what is longer becomes `=h` and its SHA-256.
+    """
     if not text:
         return "="
-    if _PLAIN.issuperset(text):
+    if len(text) <= _TOKEN_CHARS_MAX and _PLAIN.issuperset(text):
         return text
-    return "".join(
+    encoded = "".join(
         char if char in _PLAIN else "".join(f"={byte:02X}" for byte in char.encode())
-        for char in text
+        for char in text[: _TOKEN_CHARS_MAX + 1]
     )
+    if len(encoded) > _TOKEN_CHARS_MAX:
+        # The server closes the connection of whoever sends a subject of more than 4,096 bytes.
+        return "=h" + sha256(text.encode()).hexdigest()
+    return encoded
 
 
 def text_of(encoded: str) -> str:
-    """What `token` was given."""
+    """What `token` was given; a token that is a hash comes back as it is."""
     if encoded == "=":
         return ""
+    if encoded.startswith("=h"):
+        return encoded
     raw = bytearray()
     place = 0
     while place < len(encoded):

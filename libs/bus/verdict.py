@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from libs.errors import Kind, ServiceError
 from libs.ids import Random
 from libs.retry import RetryPolicy
+
+_OUR_OWN: Final = frozenset({"nats_unavailable", "refused_by_nats", "contended"})
+"""Trouble of our own store: the unit has not been tried, or its outcome could not be recorded."""
+
+_OUR_OWN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ def verdict_of(
             return Park(error.code)
         case ServiceError(kind=Kind.THROTTLED):
             return Later(error.retry_after_s or policy.probe_s, counted=False)
+        case ServiceError(code=code) if code in _OUR_OWN:
+            return Later(_OUR_OWN_S, counted=False)
         case _ if circuit_open:
             return Later(policy.probe_s, counted=False)
         case _ if attempts >= policy.attempts_max:

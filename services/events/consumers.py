@@ -17,7 +17,7 @@ def conversions(handler: Handler, lane: int, policy: RetryPolicy) -> ConsumerSpe
             durable=subjects.events_durable(lane),
             filters=tuple(subjects.facts_in_lane(kind, lane) for kind in EVENTS_FACTS),
             ack_wait_s=15.0,
-            max_ack_pending=4000,
+            max_ack_pending=1000,
             pinned=True,
         ),
         handler=handler,

@@ -30,6 +30,9 @@ from services.events.sender import Outgoing, Sender, Sent
 
 _log = structlog.stdlib.get_logger()
 
+_GONE_AFTER_S: Final = 60.0
+"""How much longer than ingest this process may take to notice a new connection."""
+
 _KINDS: Final = {
     Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
     Meaning.UNCERTAIN: outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
@@ -46,7 +49,9 @@ _WORST_FIRST: Final = (
 class _Share:
     """One unit at one pixel."""
 
-    pixel: Pixel
+    sink: str
+    pixel: Pixel | None
+    """None where this process does not know the connection (yet, or any more)."""
     conversions: list[Conversion]
     skipped: list[outcome_pb2.EventOutcome] = field(default_factory=list)
     """Events of the unit that are not sent, where they have an id already."""
@@ -99,7 +104,7 @@ class Handlers:
         tasks = [await self._task(unit) for unit in units]
         ended = await self._already_ended(tasks)
         for task in tasks:
-            task.shares = [s for s in task.shares if (s.pixel.sink, task.name) not in ended]
+            task.shares = [s for s in task.shares if (s.sink, task.name) not in ended]
         await self._send_all(tasks)
         # What went well is recorded first: a letter that cannot be stored must not send it again.
         await self._record(tasks, refused=False)
@@ -113,10 +118,10 @@ class Handlers:
         """Stores dead letters and outcomes for every pixel at which the unit has not ended."""
         task = await self._task(given_up.unit)
         ended = await self._outcomes.ended(
-            task.record.shop, [(share.pixel.sink, task.name) for share in task.shares]
+            task.record.shop, [(share.sink, task.name) for share in task.shares]
         )
         for share in task.shares:
-            if (share.pixel.sink, task.name) not in ended:
+            if (share.sink, task.name) not in ended:
                 await self._end(task, share, given_up)
 
     async def _end(self, task: _Task, share: _Share, given_up: GivenUp) -> None:
@@ -147,19 +152,30 @@ class Handlers:
         record = _record_of(unit)
         parent = SpanRef.parse(record.traceparent) or self._tracer.start_trace()
         task = _Task(unit, record, self._tracer.child(parent), started_ns)
-        pixels = self._pixels.of_shop(record.shop)
+        known = {pixel.sink: pixel for pixel in self._pixels.of_shop(record.shop)}
         try:
             fact = await self._fact(record)
         except ServiceError as error:
             if error.kind is not Kind.PERMANENT:
                 raise
             # This one fact cannot be opened; its neighbours in the batch can.
-            task.shares = [_Share(pixel, [], failed=error) for pixel in pixels]
+            owed = record.sinks or known
+            task.shares = [_Share(sink, known.get(sink), [], failed=error) for sink in owed]
             return task
-        for pixel in pixels:
-            if fact.events_tracked.pixel_code in ("", pixel.settings.pixel_code):
-                task.shares.append(self._share(pixel, fact))
+        # A record that names no sink was written before its shop had any, or by an older writer.
+        for sink in record.sinks or _meant(fact, known.values()):
+            pixel = known.get(sink)
+            share = self._share(pixel, fact) if pixel else self._without_pixel(record, sink)
+            task.shares.append(share)
         return task
+
+    def _without_pixel(self, record: record_pb2.FactRecord, sink: str) -> _Share:
+        """Its outcome is owed all the same: it waits for the connection, unless that is gone."""
+        age_s = self._clock.now_ns() / 1e9 - record.received_at.seconds
+        if age_s > _GONE_AFTER_S and not self._pixels.is_connected(record.shop, sink):
+            return _Share(sink, None, [], ignored="connection_removed")
+        waits = ServiceError(Kind.AUTH, "connection_missing", f"{sink} is not usable yet")
+        return _Share(sink, None, [], failed=waits)
 
     async def _fact(self, record: record_pb2.FactRecord) -> fact_pb2.Fact:
         if not record.HasField("payload"):
@@ -175,27 +191,27 @@ class Handlers:
         try:
             decided = _decided(fact, pixel.settings, now_s)
         except ServiceError as error:
-            return _Share(pixel, [], failed=error)
+            return _Share(pixel.sink, pixel, [], failed=error)
         except Exception as error:  # noqa: BLE001  # a bug met by one fact is not its neighbours'
             _log.exception("mapping_failed", fact=fact.WhichOneof("happened"))
             unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
-            return _Share(pixel, [], failed=unforeseen)
+            return _Share(pixel.sink, pixel, [], failed=unforeseen)
         conversions = [one for one in decided if isinstance(one, Conversion)]
         reasons = [one.reason.value for one in decided if isinstance(one, Ignored)]
         skipped = _skipped(fact, decided)
         if not conversions:
             reason = reasons[0] if reasons else "nothing_to_send"
-            return _Share(pixel, [], skipped, ignored=reason)
+            return _Share(pixel.sink, pixel, [], skipped, ignored=reason)
         if pixel.settings.shadow:
-            return _Share(pixel, conversions, skipped, ignored="shadow")
-        return _Share(pixel, conversions, skipped)
+            return _Share(pixel.sink, pixel, conversions, skipped, ignored="shadow")
+        return _Share(pixel.sink, pixel, conversions, skipped)
 
     async def _already_ended(self, tasks: Sequence[_Task]) -> set[tuple[str, str]]:
         """What an earlier try has finished.
 
         Asked for every unit: a durable that was made anew gives old facts out as if never tried.
         """
-        pairs = [(share.pixel.sink, task.name) for task in tasks for share in task.shares]
+        pairs = [(share.sink, task.name) for task in tasks for share in task.shares]
         if not pairs:
             return set()
         return await self._outcomes.ended(tasks[0].record.shop, pairs)
@@ -204,20 +220,22 @@ class Handlers:
 
     async def _send_all(self, tasks: Sequence[_Task]) -> None:
         """Each pixel on its own: one that hangs holds up no other of the shop."""
-        by_pixel: dict[str, list[tuple[_Task, _Share]]] = {}
+        by_sink: dict[str, list[tuple[_Task, _Share]]] = {}
+        pixels: dict[str, Pixel] = {}
         for task in tasks:
             for share in task.shares:
-                if share.conversions and not share.ignored:
-                    by_pixel.setdefault(share.pixel.sink, []).append((task, share))
-        await asyncio.gather(*(self._send(pairs) for pairs in by_pixel.values()))
+                if share.pixel and share.conversions and not share.ignored:
+                    by_sink.setdefault(share.sink, []).append((task, share))
+                    pixels[share.sink] = share.pixel
+        await asyncio.gather(*(self._send(pixels[sink], by_sink[sink]) for sink in by_sink))
 
-    async def _send(self, pairs: Sequence[tuple[_Task, _Share]]) -> None:
+    async def _send(self, pixel: Pixel, pairs: Sequence[tuple[_Task, _Share]]) -> None:
         outgoing = [
             Outgoing(conversion, task.span)
             for task, share in pairs
             for conversion in share.conversions
         ]
-        results = iter(await self._sender.send(pairs[0][1].pixel, outgoing))
+        results = iter(await self._sender.send(pixel, outgoing))
         for _, share in pairs:
             share.sent = [next(results) for _ in share.conversions]
 
@@ -236,7 +254,7 @@ class Handlers:
         # What we could not map and what TikTok would not take are different people's work.
         reason_class = "mapping" if share.failed is not None else reason.partition("/")[0]
         letter = outcome_pb2.DeadLetter(
-            dead_letter_id=f"{share.pixel.sink}.{record.shop}.{task.name}",
+            dead_letter_id=f"{share.sink}.{record.shop}.{task.name}",
             service="events",
             reason_class=reason_class,
             code=error.code,
@@ -245,7 +263,7 @@ class Handlers:
             shop=record.shop,
             delivery_id=record.delivery_id,
             unit=task.name,
-            sink=share.pixel.sink,
+            sink=share.sink,
             upstream_code=getattr(error, "upstream_code", 0),
             attempts=task.unit.attempts + 1,
             traceparent=record.traceparent,
@@ -263,7 +281,7 @@ class Handlers:
         error = _refusal(share)
         outcome = outcome_pb2.Outcome(
             unit=task.name,
-            sink=share.pixel.sink,
+            sink=share.sink,
             shop=task.record.shop,
             kind=_kind(share, events),
             reason=share.ignored or (f"permanent/{error.code}" if error else ""),
@@ -298,6 +316,12 @@ class Handlers:
             attributes=attributes,
             error=_worst(filter(None, map(_unended, task.shares))),
         )
+
+
+def _meant(fact: fact_pb2.Fact, pixels: Iterable[Pixel]) -> list[str]:
+    """The pixels that a fact is for, where its record does not say."""
+    code = fact.events_tracked.pixel_code
+    return [pixel.sink for pixel in pixels if code in ("", pixel.settings.pixel_code)]
 
 
 def _decided(

@@ -26,7 +26,11 @@ class Pixel:
 class Pixels(Protocol):
     """The pixels of a shop."""
 
-    def of_shop(self, shop: str) -> Sequence[Pixel]: ...
+    def of_shop(self, shop: str) -> Sequence[Pixel]:
+        """Those that can be sent to."""
+
+    def is_connected(self, shop: str, sink: str) -> bool:
+        """Whether there is such a connection, usable or not."""
 
 
 class EventsApi(Protocol):

@@ -72,12 +72,17 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
             traceparent=span.traceparent(),
             payload=self._vault.seal(fact, shop),
         )
+        record.sinks.extend(
+            sink
+            for sink in self._connections.sinks(shop)
+            if request.pixel_code in ("", sink.partition(".")[2])
+        )
         record.received_at.FromNanoseconds(self._clock.now_ns())
         if record.ByteSize() > BATCH_BYTES_MAX - _MARKER_BYTES:
             raise permanent("events_too_large", "send them in several requests", path="events")
         # A conflict is the same request again: it is stored already, and says the same.
         with suppress(ConflictError):
-            await self._log.commit(self._entries(record, request.pixel_code, span))
+            await self._log.commit(self._entries(record, span))
         return pb.TrackEventsResponse(stored=len(request.events))
 
     async def GetEvent(  # noqa: N802
@@ -118,9 +123,7 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
             )
         return request.shop
 
-    def _entries(
-        self, record: record_pb2.FactRecord, pixel_code: str, span: SpanRef
-    ) -> list[Entry]:
+    def _entries(self, record: record_pb2.FactRecord, span: SpanRef) -> list[Entry]:
         """The fact and its marker in the ledger: stored together, once."""
         unit = sinks.unit_of(_FACT, record.fact_id)
         seen = record_pb2.SeenRecord(
@@ -130,11 +133,7 @@ class EventsServer(events_service_pb2_grpc.EventsServiceServicer):
             received_at=record.received_at,
             result=record_pb2.SEEN_RESULT_APPLIED,
             trace_id=span.trace_hex,
-            shares=[
-                record_pb2.SinkShare(sink=sink, fact_id=unit)
-                for sink in self._connections.sinks(record.shop)
-                if pixel_code in ("", sink.partition(".")[2])
-            ],
+            shares=[record_pb2.SinkShare(sink=sink, fact_id=unit) for sink in record.sinks],
         )
         marker = subjects.seen(record.shop, record.delivery_id)
         return [

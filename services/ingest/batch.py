@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -41,6 +42,10 @@ from services.ingest.normalize import (
 from services.ingest.work import Job
 
 _log = structlog.stdlib.get_logger()
+
+
+_ALL_MUST_WAIT: Final = frozenset({"nats_unavailable", "contended", "shop_vanished"})
+"""Errors that are nobody's delivery's own: the store is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +93,66 @@ class BatchProcessor:
         Raises:
             ServiceError: RETRYABLE; some may be committed.
         """
-        await self.commit(await self.read(jobs))
+        read, _ = await self.read(jobs)
+        await self.commit(read)
 
-    async def read(self, jobs: Sequence[Job]) -> list[ReadDelivery]:
-        """What the deliveries say. Those of unknown shops are parked and not among them.
+    async def read(self, jobs: Sequence[Job]) -> tuple[list[ReadDelivery], list[Job]]:
+        """What the deliveries say, and those that cannot be dealt with now.
+
+        Deliveries of unknown shops are parked and in neither list.
 
         Raises:
             ServiceError: RETRYABLE, where NATS does not answer.
         """
-        known: list[Job] = []
+        read: list[ReadDelivery] = []
+        postponed: list[Job] = []
         for job in jobs:
-            if self._connections.shop(job.delivery.shop) is None:
-                await self._park(job.delivery)
-            else:
-                known.append(job)
-        await self._vault.prepare({job.delivery.shop for job in known})
-        return [await self._read(job) for job in known]
+            try:
+                if self._connections.shop(job.delivery.shop) is None:
+                    await self._park(job)
+                    continue
+                await self._vault.prepare([job.delivery.shop])
+            except ServiceError as error:
+                if error.code in _ALL_MUST_WAIT:
+                    raise
+                _log.error("delivery_postponed", shop=job.delivery.shop, code=error.code)
+                postponed.append(job)
+                continue
+            read.append(await self._read(job))
+        return read, postponed
 
-    async def commit(self, read: Sequence[ReadDelivery]) -> None:
-        """Commits what was read, dead-letters what nobody can read, tells the traces.
+    async def commit(self, read: Sequence[ReadDelivery]) -> list[Job]:
+        """Commits what was read; returns those that cannot be dealt with now.
+
+        Where a batch cannot be committed for a reason that is not the store's own outage, its
+        deliveries are committed one by one, so that nobody waits for the one that is at fault.
 
         Raises:
             ServiceError: RETRYABLE; some may be committed.
         """
+        try:
+            await self._commit(read)
+        except ServiceError as error:
+            if error.code in _ALL_MUST_WAIT:
+                raise
+            return await self._commit_singly(read, error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the others must go on
+            _log.exception("commit_failed", deliveries=len(read))
+            return await self._commit_singly(read, permanent("unforeseen", type(error).__name__))
+        return []
+
+    async def _commit_singly(self, read: Sequence[ReadDelivery], error: ServiceError) -> list[Job]:
+        if len(read) > 1:
+            return [job for one in read for job in await self.commit([one])]
+        (one,) = read
+        if error.kind is Kind.PERMANENT and not isinstance(one.prepared.said, ServiceError):
+            # It is the delivery itself: given up with the reason, instead of tried for ever.
+            dead = replace(one.prepared, said=error, state_subject=None)
+            return await self.commit([replace(one, prepared=dead)])
+        _log.error("delivery_postponed", shop=one.prepared.delivery.shop, code=error.code)
+        return [one.job]
+
+    async def _commit(self, read: Sequence[ReadDelivery]) -> None:
         by_id = {id(one.prepared): one for one in read}
         started_ns = self._clock.now_ns()
         for committed in await self._protocol.commit([one.prepared for one in read]):
@@ -148,6 +190,10 @@ class BatchProcessor:
             if error.kind is not Kind.PERMANENT:
                 raise
             said = error
+        except Exception as error:  # noqa: BLE001
+            # A bug met by one delivery is not its neighbours': it is kept, with its body.
+            _log.exception("reading_failed", topic=delivery.topic)
+            said = permanent("unforeseen", type(error).__name__)
         prepared = Prepared(
             delivery=delivery,
             meta=meta,
@@ -183,12 +229,14 @@ class BatchProcessor:
 
     # -- what cannot be used ---------------------------------------------------------------------
 
-    async def _park(self, delivery: delivery_pb2.Delivery) -> None:
+    async def _park(self, job: Job) -> None:
+        delivery = job.delivery
         await publish(
             self._nats,
             subjects.parked("ingest", delivery.shop),
             delivery.SerializeToString(),
-            message_id=f"{delivery.shop}.{delivery.delivery_id}",
+            # With its place: parked again after it was taken up, it is no duplicate.
+            message_id=f"{delivery.shop}.{delivery.delivery_id}.{job.segment.sequence}",
         )
         self._count("unknown", "parked")
 
@@ -217,7 +265,12 @@ class BatchProcessor:
     async def _resealed(self, delivery: delivery_pb2.Delivery) -> sealed_pb2.Payload:
         if not delivery.shop_unknown:
             return delivery.body
-        body = await self._vault.open_bytes(delivery.body, UNKNOWN_SHOP)
+        try:
+            body = await self._vault.open_bytes(delivery.body, UNKNOWN_SHOP)
+        except ServiceError as error:
+            if error.kind is not Kind.PERMANENT:
+                raise
+            return delivery.body
         return self._vault.seal_bytes(body, delivery.shop)
 
     async def _publish_dead(self, letter: outcome_pb2.DeadLetter) -> None:

@@ -19,7 +19,7 @@ from services.ingest.state_cache import StateCache
 from services.ingest.state_codec import view_of
 
 _TRIES_MAX: Final = 12
-_CACHE_BYTES_MAX: Final = 32 * 1024 * 1024
+_CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 Read = Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]
 

@@ -183,6 +183,7 @@ class _Planner:
                 received_at=prepared.delivery.received_at,
                 traceparent=prepared.span.traceparent(),
                 payload=self._seal(fact.fact, shop),
+                sinks=[sink for sink in self._sinks_of(shop) if sinks.uses(sink, fact.kind)],
             )
             self._plan.entries.append(
                 Entry(name, record.SerializeToString(), expected=0, ttl_s=resources.FACT_TTL_S)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +62,8 @@ class GroupCommitter:
         self._pending: deque[_Waiting] = deque()
         self._work = asyncio.Event()
         self._stopping = False
+        self._ended = False
+        self._holders = 0
         self.pending_bytes = 0
         self._commit_seconds = metrics.histogram(metric_names.INGEST_COMMIT)
         self._metrics = metrics
@@ -80,6 +83,8 @@ class GroupCommitter:
             ServiceError: RETRYABLE; it may nevertheless be stored, and dedupe expects that.
         """
         size = delivery.ByteSize()
+        if self._ended:
+            raise _unstored("stopping", "this process is ending")
         if self.full:
             raise _unstored("overloaded", "more is waiting than the bound allows")
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -91,14 +96,26 @@ class GroupCommitter:
     async def run(self, ready: Callable[[], None]) -> None:
         """Writes until `stop`, then writes what is left."""
         ready()
-        while await self._woken():
-            while self._pending:
-                await self._commit(self._next_group())
+        try:
+            while await self._woken():
+                while self._pending:
+                    await self._commit(self._next_group())
+        finally:
+            self._ended = True
 
     def stop(self) -> None:
-        """`run` ends once nothing has come for a moment: requests under way are still stored."""
+        """`run` ends once nobody holds it and nothing has come for a moment."""
         self._stopping = True
         self._work.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps `run` from ending: for a server whose requests under way must still be stored."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
 
     async def _woken(self) -> bool:
         """Waits for work; False when it is time to end."""
@@ -108,7 +125,7 @@ class GroupCommitter:
         try:
             await asyncio.wait_for(self._work.wait(), _QUIET_S if self._stopping else None)
         except TimeoutError:
-            return False
+            return self._holders > 0
         return True
 
     def _next_group(self) -> list[_Waiting]:

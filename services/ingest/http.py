@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from aiohttp import web
@@ -29,6 +30,7 @@ from services.ingest.domain.verification import (
     storable,
     whole_claim,
 )
+from services.ingest.normalize.instants import instant
 
 UNKNOWN_SHOP: Final = "_unknown"
 """Whose data key seals bodies of shops that nobody has connected. No handle can be this."""
@@ -36,6 +38,13 @@ UNKNOWN_SHOP: Final = "_unknown"
 _SECRETS_TRIED_MAX: Final = 32
 """A request that names an unknown shop is tried against everybody's secrets, those that apps share
 first. Without a bound each forged request could cost ten thousand shops' worth of HMACs."""
+
+_BODY_WITHIN_S: Final = 2.0
+_RECEIVING_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes of bodies that may be on their way in at once. Apart from what waits to be stored: anybody
+can begin an upload, and must not be able to have signed deliveries refused by it."""
+_CHUNKED_BYTES: Final = 64 * 1024
+"""What a body is taken to be that does not say its length."""
 
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 
@@ -72,6 +81,10 @@ class Webhooks:
             )
             for outcome in ("stored", "unsigned", "bad_signature", "too_large", "not_stored")
         }
+        self._receiving_bytes = 0
+        self._receiving_shed = metrics.counter(
+            metric_names.INGEST_SHED, source="shopify", reason="receiving_bytes"
+        )
         self._shed = metrics.counter(
             metric_names.INGEST_SHED, source="shopify", reason="pending_bytes"
         )
@@ -85,13 +98,34 @@ class Webhooks:
             return web.Response(status=503, headers=_RETRY_AFTER)
         started_ns = self._clock.now_ns()
         try:
-            body = await request.read()
+            body = await self._body(request)
+            return await self._verified(request, body, started_ns)
         except web.HTTPRequestEntityTooLarge:
             return self._answer("too_large", 413, "the body is larger than this endpoint takes")
-        try:
-            return await self._verified(request, body, started_ns)
+        except TimeoutError:
+            self._answered["not_stored"].value += 1
+            return web.Response(status=503, headers=_RETRY_AFTER, text="the body came too slowly")
         except AmbiguousHeaderError as error:
             return self._answer("bad_signature", 401, f"the header {error} came twice, differing")
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """The body, in bounded time and counted while it comes.
+
+        Raises:
+            TimeoutError: it was not there whole within what every answer may take.
+        """
+        if request.content.is_eof():
+            return await request.read()
+        size = min(request.content_length or _CHUNKED_BYTES, _RECEIVING_BYTES_MAX)
+        if self._receiving_bytes + size > _RECEIVING_BYTES_MAX:
+            self._receiving_shed.value += 1
+            raise TimeoutError
+        self._receiving_bytes += size
+        try:
+            async with asyncio.timeout(_BODY_WITHIN_S):
+                return await request.read()
+        finally:
+            self._receiving_bytes -= size
 
     async def _verified(
         self, request: web.BaseRequest, body: bytes, started_ns: int
@@ -170,16 +204,18 @@ def _set_triggered_at(delivery: delivery_pb2.Delivery, text: str) -> None:
     """Fills `triggered_at` if `text` is a time. A bad one is no reason to refuse a delivery."""
     if not text:
         return
-    moment = Timestamp()
     try:
-        moment.FromJsonString(text)
+        fields, _ = instant(text)
     except ValueError:
         return
-    delivery.triggered_at.CopyFrom(moment)
+    delivery.triggered_at.CopyFrom(Timestamp(**fields))
 
 
 class HttpServer:
-    """The webhook endpoint as a part of the process."""
+    """The webhook endpoint as a part of the process.
+
+    `held` is entered while requests may be under way: what they need must not end before them.
+    """
 
     def __init__(
         self,
@@ -188,7 +224,9 @@ class HttpServer:
         *,
         body_bytes_max: int,
         reuse_port: bool,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._held = held
         self._address = address
         self._receive = receive
         self._body_bytes_max = body_bytes_max
@@ -211,10 +249,11 @@ class HttpServer:
         )
         await site.start()
         ready()
-        try:
-            await self._stopping.wait()
-        finally:
-            await runner.cleanup()
+        with self._held():
+            try:
+                await self._stopping.wait()
+            finally:
+                await runner.cleanup()
 
     def stop(self) -> None:
         """Takes no new connections."""

@@ -44,6 +44,7 @@ _BATCHES_AHEAD: Final = 1
 """While one batch is being written the next is being understood, and no more: what is further
 ahead would wait in line behind a shop that has much, instead of being served in turn."""
 _RETRY_S: Final = 1.0
+_POSTPONED_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,7 @@ class Normalizer:
             # Delivered again while it is being worked on: settle the newer delivery.
             known.acknowledge = message.ack
             known.still_working = message.in_progress
+            known.postpone = partial(message.nak, delay=_POSTPONED_S)
             return
         segment = _segment_of(message.data)
         if segment is None:
@@ -146,6 +148,7 @@ class Normalizer:
             sequence=sequence,
             acknowledge=message.ack,
             still_working=message.in_progress,
+            postpone=partial(message.nak, delay=_POSTPONED_S),
             remaining=len(segment.deliveries),
             size_bytes=len(message.data),
             received_s=self._clock.monotonic_s(),
@@ -168,7 +171,8 @@ class Normalizer:
                 await self._changed.wait()
                 continue
             self._room.set()
-            read = await _until_it_works(partial(self._processor.read, jobs))
+            read, postponed = await _until_it_works(partial(self._processor.read, jobs))
+            _mark(postponed)
             await self._understood.put((jobs, read))
         await self._understood.put(None)
 
@@ -176,7 +180,7 @@ class Normalizer:
         """Commits what was read, batch after batch: that keeps a shop's deliveries in order."""
         while (work := await self._understood.get()) is not None:
             jobs, read = work
-            await _until_it_works(partial(self._processor.commit, read))
+            _mark(await _until_it_works(partial(self._processor.commit, read)))
             for job in jobs:
                 await self._settle(job.segment)
 
@@ -187,7 +191,7 @@ class Normalizer:
         del self._open[segment.sequence]
         # An acknowledgement that gets lost brings the segment again; dedupe makes that harmless.
         with suppress(NatsError, OSError, ServiceError):
-            await segment.acknowledge()
+            await (segment.postpone() if segment.postponed else segment.acknowledge())
 
     async def _beat(self) -> None:
         """Tells the server that what is open is being worked on."""
@@ -200,6 +204,12 @@ class Normalizer:
     def _lag_s(self) -> float:
         oldest = next(iter(self._open.values()), None)
         return self._clock.monotonic_s() - oldest.received_s if oldest else 0.0
+
+
+def _mark(jobs: Sequence[Job]) -> None:
+    """One delivery that must wait has its whole segment delivered again; nobody else waits."""
+    for job in jobs:
+        job.segment.postponed = True
 
 
 def _segment_of(data: bytes) -> delivery_pb2.DeliverySegment | None:

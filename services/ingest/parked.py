@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from tidewire.ingest.v1 import delivery_pb2
 
 from libs.bus import subjects
-from libs.bus.api import ApiError, js_api
+from libs.bus.api import ApiError, js_api, refused
 from libs.bus.commit_log import Stored
 from libs.bus.scan import page, scan
 from libs.clock import Clock
@@ -61,16 +61,29 @@ class ParkedDeliveries:
         """Takes up nothing more."""
         self._stopping = True
         self._look.set()
+        self._settled.set()
 
     async def _take_up(self) -> None:
-        async for stored in scan(self._nats, subjects.PARKED, PARKED_DELIVERIES):
-            shop = subjects.text_of(stored.subject.rsplit(".", 1)[1])
-            if self._connections.shop(shop) is None or stored.sequence in self._under_way:
+        for subject in await self._waiting():
+            if self._connections.shop(subjects.text_of(subject.rsplit(".", 1)[1])) is None:
                 continue
-            while len(self._under_way) >= _AT_ONCE:
-                self._settled.clear()
-                await self._settled.wait()
-            self._begin(stored)
+            async for stored in scan(self._nats, subjects.PARKED, subject):
+                while len(self._under_way) >= _AT_ONCE and not self._stopping:
+                    self._settled.clear()
+                    await self._settled.wait()
+                if self._stopping:
+                    return
+                if stored.sequence not in self._under_way:
+                    self._begin(stored)
+
+    async def _waiting(self) -> list[str]:
+        """The subjects that hold parked deliveries, one a shop."""
+        request = {"subjects_filter": PARKED_DELIVERIES}
+        try:
+            info = await js_api(self._nats, f"STREAM.INFO.{subjects.PARKED}", request)
+        except ApiError as error:
+            raise refused(error) from error
+        return sorted(info["state"].get("subjects") or ())
 
     def _begin(self, stored: Stored) -> None:
         delivery = delivery_pb2.Delivery.FromString(stored.data)
@@ -93,11 +106,16 @@ class ParkedDeliveries:
         async def nothing() -> None:
             return None
 
+        async def leave() -> None:
+            self._under_way.discard(stored.sequence)
+            self._settled.set()
+
         segment = OpenSegment(
             # Sequences of WEBHOOKS are positive: these cannot be mistaken for one.
             sequence=-stored.sequence,
             acknowledge=remove,
             still_working=nothing,
+            postpone=leave,
             remaining=1,
             size_bytes=len(stored.data),
             received_s=self._clock.monotonic_s(),

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from services.ingest.commit_plan import Known
+
+_FIXED_BYTES: Final = 2500
+_UNPACKED: Final = 4
+"""A record is sealed and compressed; in memory it is a tree of objects. Measured: a stock level of
+120 bytes takes 2.2 kB, an order of 2 kB takes 9."""
 
 
 class StateCache:
@@ -30,8 +36,9 @@ class StateCache:
     def put(self, subject: str, known: Known, size_bytes: int) -> None:
         """Remembers a state whose record is `size_bytes` long."""
         self.forget(subject)
-        self._known[subject] = (known, size_bytes)
-        self.size_bytes += size_bytes
+        cost = _FIXED_BYTES + _UNPACKED * size_bytes
+        self._known[subject] = (known, cost)
+        self.size_bytes += cost
         while self.size_bytes > self._bytes_max:
             _, (_, dropped) = self._known.popitem(last=False)
             self.size_bytes -= dropped

@@ -85,6 +85,7 @@ def _http(settings: Settings, base: Foundation, committer: GroupCommitter) -> Ht
         webhooks.receive,
         body_bytes_max=settings.body_bytes_max,
         reuse_port=settings.reuse_port,
+        held=committer.held,
     )
 
 

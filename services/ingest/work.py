@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidewire.ingest.v1 import delivery_pb2
 
@@ -15,7 +15,11 @@ class OpenSegment:
     sequence: int
     acknowledge: Callable[[], Awaitable[None]]
     still_working: Callable[[], Awaitable[None]]
+    postpone: Callable[[], Awaitable[None]]
+    """Has it delivered again after a while."""
     remaining: int
+    postponed: bool = field(default=False, kw_only=True)
+    """Whether a delivery of it could not be dealt with now. The others are found to be done."""
     size_bytes: int
     received_s: float
     committing_ns: int

@@ -39,16 +39,25 @@ _SECONDS: Final = 4.0
 _SECONDS_QUICK: Final = 1.0
 _ROUNDS: Final = 5
 _ROUNDS_QUICK: Final = 2
+_BROKEN_OFF: Final = 130
+"""As shells say it of a program ended by Ctrl-C."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures and reports; 0 when everything was measured, whether or not a goal was met."""
+    """Measures and reports; the exit code.
+
+    0: everything was measured, whether or not a goal was met. 130: broken off. 1, with a traceback:
+    something could not be measured, and its logs stay.
+    """
     chosen = _parser().parse_args(arguments)
     if chosen.read is not None:
         report = msgspec.json.decode(chosen.read.read_bytes(), type=Report)
         _say("\n\n".join([heading_text(report), *map(section_text, report.sections)]))
     else:
-        report = _measured(chosen)
+        try:
+            report = _measured(chosen)
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            return _BROKEN_OFF
     if chosen.json is not None:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     if chosen.write_docs:

@@ -56,7 +56,8 @@ class Burst(msgspec.Struct, frozen=True):
 
     @property
     def per_s(self) -> float:
-        return self.answered / self.seconds if self.seconds else 0.0
+        """What was answered with 200: a refusal is quick, and is no throughput."""
+        return (self.answered - self.refused) / self.seconds if self.seconds else 0.0
 
 
 def deliveries_of(job: Job) -> Iterator[Delivery]:

@@ -31,6 +31,10 @@ class ConnectedPixels:
             known = self._known[shop] = tuple(self._read(shop))
         return known
 
+    def is_connected(self, shop: str, sink: str) -> bool:
+        """Whether there is such a connection, usable or not."""
+        return sink in self._connections.sinks(shop)
+
     def _read(self, shop: str) -> list[Pixel]:
         view = self._connections.shop(shop)
         if view is None:

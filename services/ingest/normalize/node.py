@@ -79,7 +79,7 @@ class Node:
 
     def _odd_text(self, key: str, value: Any) -> str | None:
         number = isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-        if number and abs(value) < _ID_MAX:
+        if number and -_ID_MAX < value < _ID_MAX:
             return str(value)
         self.flag(key, "text_unreadable")
         return None
@@ -97,7 +97,7 @@ class Node:
                 return int(value)
             except ValueError:
                 pass
-        if isinstance(value, Decimal) and abs(value) < _INT64_MAX and value == int(value):
+        if isinstance(value, Decimal) and -_INT64_MAX < value < _INT64_MAX and value == int(value):
             return int(value)
         self.flag(key, "number_unreadable")
         return None

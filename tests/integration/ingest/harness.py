@@ -17,13 +17,13 @@ from typing import Any, Final
 import nats
 import yaml
 from nats.aio.client import Client
-from tidewire.commerce.v1 import record_pb2
+from tidewire.commerce.v1 import order_pb2, record_pb2
 from tidewire.delivery.v1 import outcome_pb2
 from tidewire.ingest.v1 import delivery_pb2
 
 from libs.bus import streams, subjects
 from libs.bus.api import ApiError, js_api
-from libs.bus.commit_log import CommitLog, Stored
+from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.publisher import publish
 from libs.bus.scan import scan
@@ -33,6 +33,7 @@ from libs.errors import ServiceError
 from libs.ids import RandomIds
 from libs.keys import KeySource, MemoryKeySource
 from libs.lifecycle import Part
+from libs.resources import MESSAGES
 from libs.sealing import seal
 from libs.settings import Address
 from libs.telemetry import Metrics, Sampler, Tracer
@@ -54,7 +55,7 @@ WITHIN_S: Final = 60.0
 """The machine may be slow: a wait ends early where all is well."""
 
 _CLOCK: Final = SystemClock()
-_SCALE_MIB: Final = 64
+_SCALE_MIB: Final = 16
 
 
 async def eventually(
@@ -349,3 +350,49 @@ def _free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+class HookedLog:
+    """The real log, with something that happens just before, or just after, its first commit."""
+
+    def __init__(
+        self,
+        log: CommitLog,
+        *,
+        before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._log = log
+        self._before = before
+        self._after = after
+        self.sizes: list[int] = []
+        self.conflicts = 0
+
+    async def read(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await self._log.read(subjects)
+
+    async def read_fresh(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return await self._log.read_fresh(subjects)
+
+    async def commit(self, entries: Sequence[Entry]) -> int:
+        before, self._before = self._before, None
+        if before:
+            await before()
+        try:
+            last = await self._log.commit(entries)
+        except ConflictError:
+            self.conflicts += 1
+            raise
+        self.sizes.append(len(entries))
+        after, self._after = self._after, None
+        if after:
+            await after()
+        return last
+
+
+async def opened_order(suite: Suite, order_id: str) -> order_pb2.Order:
+    record = await suite.state("order", order_id)
+    data = await suite.vault.open_bytes(record.payload, SHOP)
+    message = MESSAGES[record.kind].FromString(data)
+    assert isinstance(message, order_pb2.Order)
+    return message

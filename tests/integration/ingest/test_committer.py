@@ -18,7 +18,6 @@ from libs.telemetry import Metrics
 from services.ingest.committer import SEGMENT_BYTES_MAX, GroupCommitter
 from tests.integration.ingest.harness import running
 
-
 # A write that nobody answers would otherwise hold a failing test up for long.
 pytestmark = pytest.mark.timeout(30)
 
@@ -178,7 +177,9 @@ async def test_who_goes_away_while_waiting_takes_nobody_along(
     assert committer.pending_bytes == 0
 
 
-async def test_what_waits_when_the_process_is_told_to_stop_is_still_stored(nats: HeldNats) -> None:
+async def test_a_request_under_way_when_the_process_is_told_to_stop_is_still_stored(
+    nats: HeldNats,
+) -> None:
     made = GroupCommitter(
         nats,  # type: ignore[arg-type]  # as above
         FakeClock(),
@@ -189,11 +190,14 @@ async def test_what_waits_when_the_process_is_told_to_stop_is_still_stored(nats:
     async with running(made):
         first = _storing(made, "first")
         await _turns()
-        late = _storing(made, "late")
-        await _turns()
         made.stop()
         nats.store(0)
+        await first
         await _turns()
+        late = _storing(made, "late")
+        await _turns()
+        assert nats.written == [["first"], ["late"]]
         nats.store(1)
 
-    await asyncio.gather(first, late)
+    assert late.done()
+    await late

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from random import Random
 
 import aiohttp
 import pytest
-from tidewire.commerce.v1 import fact_pb2, order_pb2, record_pb2
+from tidewire.commerce.v1 import fact_pb2, record_pb2
 
 from libs.bus import subjects
-from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
 from libs.clock import SystemClock
-from libs.errors import Kind, ServiceError
-from libs.resources import MESSAGES
+from libs.errors import ServiceError
 from libs.sealing import DataKey, unseal
 from services.ingest.batch import BatchProcessor, ReadDelivery
 from services.ingest.parked import ParkedDeliveries
-from services.ingest.work import Job
 from tests.fakes.nats_server import NatsServer
 from tests.integration.ingest.harness import (
     OTHER,
@@ -28,191 +24,17 @@ from tests.integration.ingest.harness import (
     SHOP,
     STRANGER,
     Door,
+    HookedLog,
     Suite,
-    connection,
     door_of,
     eventually,
     job_of,
-    open_segment,
+    opened_order,
     order_body,
     running,
     signature,
     write_connections,
 )
-
-FIRST, LATER = "2026-09-01T12:00:00Z", "2026-09-01T13:00:00Z"
-
-
-class HookedLog:
-    """The real log, with something that happens just before, or just after, its first commit."""
-
-    def __init__(
-        self,
-        log: CommitLog,
-        *,
-        before: Callable[[], Awaitable[None]] | None = None,
-        after: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._log = log
-        self._before = before
-        self._after = after
-        self.sizes: list[int] = []
-        self.conflicts = 0
-
-    async def read(self, subjects: Sequence[str]) -> dict[str, Stored]:
-        return await self._log.read(subjects)
-
-    async def read_fresh(self, subjects: Sequence[str]) -> dict[str, Stored]:
-        return await self._log.read_fresh(subjects)
-
-    async def commit(self, entries: Sequence[Entry]) -> int:
-        before, self._before = self._before, None
-        if before:
-            await before()
-        try:
-            last = await self._log.commit(entries)
-        except ConflictError:
-            self.conflicts += 1
-            raise
-        self.sizes.append(len(entries))
-        after, self._after = self._after, None
-        if after:
-            await after()
-        return last
-
-
-async def opened_order(suite: Suite, order_id: str) -> order_pb2.Order:
-    record = await suite.state("order", order_id)
-    data = await suite.vault.open_bytes(record.payload, SHOP)
-    message = MESSAGES[record.kind].FromString(data)
-    assert isinstance(message, order_pb2.Order)
-    return message
-
-
-# -- one delivery, one effect --------------------------------------------------------------------
-
-
-async def test_a_delivery_repeated_within_a_batch_makes_one_fact(suite: Suite) -> None:
-    (delivery,) = await suite.orders(1)
-
-    await suite.processor().process([job_of(delivery, index=n) for n in range(10)])
-
-    assert list(await suite.seen()) == ["w1"]
-    assert len(await suite.facts()) == 1
-    assert await suite.overwritten() == 0
-
-
-async def test_a_delivery_repeated_in_later_batches_changes_nothing(suite: Suite) -> None:
-    (delivery,) = await suite.orders(1)
-    await suite.processor().process([job_of(delivery)])
-    facts = await suite.facts()
-
-    for sequence in (2, 3):
-        await suite.processor().process([job_of(delivery, sequence)])
-
-    assert await suite.facts() == facts
-    assert await suite.overwritten() == 0
-
-
-async def test_two_deliveries_that_tell_of_one_payment_make_one_fact(suite: Suite) -> None:
-    created = await suite.delivery("w1", order_body(updated_at=FIRST), topic="orders/create")
-    paid = await suite.delivery("w2", order_body(updated_at=LATER), topic="orders/paid")
-
-    for delivery in (created, paid):
-        await suite.processor().process([job_of(delivery)])
-
-    assert set(await suite.seen()) == {"w1", "w2"}
-    assert len(await suite.facts()) == 1
-
-
-async def test_two_normalizers_with_the_same_deliveries_make_each_fact_once(
-    suite: Suite, nats_server: NatsServer
-) -> None:
-    jobs = [job_of(delivery) for delivery in await suite.orders(60)]
-    async with connection(nats_server.url) as other:
-        rival = Suite(other, suite.connections, suite.keys, suite.connections_file)
-        for start in range(0, 60, 20):
-            part = jobs[start : start + 20]
-            await asyncio.gather(suite.processor().process(part), rival.processor().process(part))
-
-    assert len(await suite.seen()) == 60
-    assert len(await suite.facts()) == 60
-    assert await suite.overwritten() == 0
-
-
-async def test_two_normalizers_with_different_news_of_one_order_end_with_the_newest(
-    suite: Suite, nats_server: NatsServer
-) -> None:
-    hours = range(10, 22)
-    news = [
-        await suite.delivery(f"w{hour}", order_body(updated_at=f"2026-09-01T{hour}:00:00Z"))
-        for hour in hours
-    ]
-    async with connection(nats_server.url) as other:
-        rival = Suite(other, suite.connections, suite.keys, suite.connections_file)
-        for older, newer in pairwise(news):
-            await asyncio.gather(
-                suite.processor().process([job_of(newer)]),
-                rival.processor().process([job_of(older)]),
-            )
-
-    state = await suite.state("order", "1001")
-    assert state.version.updated_at.ToJsonString() == "2026-09-01T21:00:00Z"
-    assert len(await suite.seen()) == len(hours)
-    assert len(await suite.facts()) == 1
-
-
-async def test_a_conflict_is_read_again_and_merged(suite: Suite) -> None:
-    """The rival's newer version stays, and what only ours tells is kept with it."""
-    cancelled = order_body(updated_at=FIRST, cancelled_at=FIRST)
-    ours = job_of(await suite.delivery("ours", cancelled, topic="orders/cancelled"))
-    newer = order_body(updated_at=LATER, cancelled_at=None)
-    theirs = job_of(await suite.delivery("theirs", newer, topic="orders/updated"))
-
-    async def rival_is_quicker() -> None:
-        await suite.processor().process([theirs])
-
-    log = HookedLog(suite.log, before=rival_is_quicker)
-    await suite.processor(log).process([ours])
-
-    order = await opened_order(suite, "1001")
-    assert log.conflicts == 1
-    assert order.updated_at.ToJsonString() == LATER
-    assert order.cancelled_at.ToJsonString() == FIRST
-    assert len(await suite.facts("order_paid")) == 1
-    assert len(await suite.facts("order_cancelled")) == 1
-
-
-async def test_a_commit_whose_answer_got_lost_is_not_made_twice(suite: Suite) -> None:
-    async def lost() -> None:
-        raise ServiceError(Kind.RETRYABLE, "nats_unavailable")
-
-    deliveries = await suite.orders(5)
-    await suite.store(deliveries)
-    log = HookedLog(suite.log, after=lost)
-
-    async with running(suite.normalizer(suite.processor(log))):
-        await eventually(suite.all_acknowledged, "the segment is acknowledged")
-
-    assert len(await suite.facts()) == 5
-    assert await suite.overwritten() == 0
-
-
-async def test_a_segment_that_comes_again_after_a_crash_makes_no_second_fact(suite: Suite) -> None:
-    """The crash is between the commit and the acknowledgement."""
-    deliveries = await suite.orders(20)
-    sequence = await suite.store(deliveries)
-    segment = open_segment(sequence, remaining=20)
-    await suite.processor().process([Job(segment, n, one) for n, one in enumerate(deliveries)])
-    facts = await suite.facts()
-
-    async with running(suite.normalizer()):
-        await eventually(suite.all_acknowledged, "the segment is acknowledged")
-
-    assert len(facts) == 20
-    assert await suite.facts() == facts
-    assert await suite.overwritten() == 0
-
 
 # -- the server goes away ------------------------------------------------------------------------
 

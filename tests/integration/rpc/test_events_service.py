@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+from typing import Any
 
 import grpc
 import pytest
@@ -189,15 +190,15 @@ async def test_health_and_reflection_know_every_service(
     rig: Rig, which: str, services: set[str]
 ) -> None:
     opened = getattr(rig, which)
-    health = health_pb2_grpc.HealthStub(opened)
-    reflection = reflection_pb2_grpc.ServerReflectionStub(opened)
+    health: Any = health_pb2_grpc.HealthStub(opened)
+    reflection: Any = reflection_pb2_grpc.ServerReflectionStub(opened)
 
     states = {
-        name: (await health.Check(health_pb2.HealthCheckRequest(service=name))).status  # type: ignore[misc]  # knows the sync one
+        name: (await health.Check(health_pb2.HealthCheckRequest(service=name))).status
         for name in services
     }
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    answers = [one async for one in reflection.ServerReflectionInfo(iter([asked]))]  # type: ignore[attr-defined]
+    answers = [one async for one in reflection.ServerReflectionInfo(iter([asked]))]
 
     listed = {one.name for one in answers[0].list_services_response.service}
     assert set(states.values()) == {health_pb2.HealthCheckResponse.SERVING}

@@ -23,6 +23,7 @@ from tests.integration.rpc.rig import WITHIN_S, Rig, eventually, new_id, order_b
 
 ORDER = record_pb2.RESOURCE_KIND_ORDER
 PRODUCT = record_pb2.RESOURCE_KIND_PRODUCT
+CART = record_pb2.RESOURCE_KIND_CART
 SEPTEMBER_S = 1_788_220_800  # 2026-09-01T00:00:00Z
 
 
@@ -125,7 +126,7 @@ async def test_what_cannot_be_normalised_is_dead_and_says_why(rig: Rig) -> None:
          grpc.StatusCode.INVALID_ARGUMENT, "page_token_invalid"),
         ("ingest", "ListDeliveries", pb.ListDeliveriesRequest(page_token="-1"),
          grpc.StatusCode.INVALID_ARGUMENT, "page_token_invalid"),
-        ("commerce", "Get", commerce.GetRequest(kind=3, resource_id="1"),
+        ("commerce", "Get", commerce.GetRequest(kind=CART, resource_id="1"),
          grpc.StatusCode.INVALID_ARGUMENT, "request_invalid"),
         ("ingest", "Inject", pb.InjectRequest(request_id="1", topic="orders", body=b"{}"),
          grpc.StatusCode.INVALID_ARGUMENT, "request_invalid"),

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.shopify.model import Delivery
 from tests.bench.bare import is_signed
-from tests.bench.load import Job, deliveries_of, paid_orders
+from tests.bench.load import Burst, Job, deliveries_of, paid_orders
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -57,3 +57,9 @@ def test_each_paid_order_is_of_a_person_with_a_phone_of_their_own() -> None:
 def test_an_unknown_mix_is_refused() -> None:
     with pytest.raises(ValueError, match="no mix"):
         _deliveries("hail", 1)
+
+
+def test_refusals_do_not_count_as_throughput() -> None:
+    burst = Burst(2.0, answered=100, refused=40, broken=0, p50_ms=1.0, p99_ms=2.0, cores={})
+
+    assert burst.per_s == 30.0

@@ -22,6 +22,7 @@ _POLICY = RetryPolicy(attempts_max=3, base_s=1.0, cap_s=4.0, probe_s=7.0)
         (ServiceError(Kind.AUTH, "token_dead"), 9, False, Park("token_dead")),
         (ServiceError(Kind.THROTTLED, "slow", retry_after_s=3), 9, False, Later(3, counted=False)),
         (ServiceError(Kind.THROTTLED, "slow"), 9, False, Later(7.0, counted=False)),
+        (ServiceError(Kind.RETRYABLE, "nats_unavailable"), 9, False, Later(2.0, counted=False)),
         (ServiceError(Kind.RETRYABLE, "down"), 9, True, Later(7.0, counted=False)),
         (ServiceError(Kind.RETRYABLE, "down"), 3, False, DeadLetter("exhausted/down")),
         (ServiceError(Kind.RETRYABLE, "down"), 1, False, Later(0.5)),

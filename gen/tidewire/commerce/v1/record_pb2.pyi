@@ -230,6 +230,7 @@ class FactRecord(_message.Message):
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    SINKS_FIELD_NUMBER: _builtins.int
     fact_id: _builtins.str
     """Unique within its kind and shop; the same transition always has the same id."""
     shop: _builtins.str
@@ -248,6 +249,10 @@ class FactRecord(_message.Message):
     def payload(self) -> _sealed_pb2.Payload:
         """`tidewire.commerce.v1.Fact`."""
 
+    @_builtins.property
+    def sinks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The sinks that the shop had and that use this fact: each owes it an outcome."""
+
     def __init__(
         self,
         *,
@@ -258,10 +263,11 @@ class FactRecord(_message.Message):
         received_at: _timestamp_pb2.Timestamp | None = ...,
         traceparent: _builtins.str = ...,
         payload: _sealed_pb2.Payload | None = ...,
+        sinks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "fact_id", b"fact_id", "kind", b"kind", "payload", b"payload", "received_at", b"received_at", "shop", b"shop", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "fact_id", b"fact_id", "kind", b"kind", "payload", b"payload", "received_at", b"received_at", "shop", b"shop", "sinks", b"sinks", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,117 @@
+"""The outcome store: the first outcome stays, and every event is found by its id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import pytest
+from tidewire.delivery.v1 import outcome_pb2
+
+from libs.bus import streams, subjects
+from libs.bus.api import ApiError
+from libs.bus.commit_log import Entry, MemoryLog
+from libs.bus.jetstream_log import JetStreamLog
+from libs.clock import SystemClock
+from libs.errors import Kind, ServiceError
+from libs.foundation import connected
+from libs.ids import RandomIds
+from services.events.adapters.outcomes import OutcomeStore
+from tests.fakes.nats_server import NatsServer
+from tests.integration.rpc.rig import new_id
+
+SINK: Final = "events.C1"
+DELIVERED: Final = outcome_pb2.OUTCOME_KIND_DELIVERED
+DEAD: Final = outcome_pb2.OUTCOME_KIND_DEAD
+
+
+@pytest.fixture
+async def store(nats_server: NatsServer) -> AsyncIterator[OutcomeStore]:
+    client = await connected(nats_server.url)
+    await streams.apply(client, scale_mib=16)
+    yield OutcomeStore(client, JetStreamLog(client, subjects.OUTCOMES, RandomIds(SystemClock())))
+    await client.close()
+
+
+def outcome(
+    shop: str,
+    unit: str,
+    *events: str,
+    kind: outcome_pb2.OutcomeKind.ValueType = DELIVERED,
+    sink: str = SINK,
+) -> outcome_pb2.Outcome:
+    made = [outcome_pb2.EventOutcome(event_id=one, kind=kind) for one in events]
+    return outcome_pb2.Outcome(unit=unit, sink=sink, shop=shop, kind=kind, events=made)
+
+
+async def test_the_first_outcome_of_a_unit_stays(store: OutcomeStore) -> None:
+    shop = new_id()
+    await store.record([outcome(shop, "u1", "e1")])
+
+    await store.record([outcome(shop, "u1", "e1", kind=DEAD), outcome(shop, "u2", "e2")])
+
+    assert [one.kind for one in await store.of_event(shop, "e1")] == [DELIVERED]
+    assert [one.kind for one in await store.of_event(shop, "e2")] == [DELIVERED]
+
+
+async def test_what_has_ended_is_known_by_sink_and_unit(store: OutcomeStore) -> None:
+    shop = new_id()
+    await store.record([outcome(shop, "u1", "e1")])
+
+    asked = [(SINK, "u1"), (SINK, "u2"), ("events.C2", "u1")]
+
+    assert await store.ended(shop, asked) == {(SINK, "u1")}
+
+
+async def test_an_event_has_an_outcome_for_each_pixel_and_in_its_own_shop_only(
+    store: OutcomeStore,
+) -> None:
+    shop = new_id()
+    await store.record([outcome(shop, "u", "e"), outcome(shop, "u", "e", sink="events.C2")])
+
+    assert {one.sink for one in await store.of_event(shop, "e")} == {SINK, "events.C2"}
+    assert await store.of_event(new_id(), "e") == []
+
+
+@pytest.mark.parametrize("count", [499, 500, 1000])
+async def test_every_event_of_a_large_unit_is_found(store: OutcomeStore, count: int) -> None:
+    shop = new_id()
+    ids = [f"e{number}" for number in range(count)]
+
+    await store.record([outcome(shop, "u0", "x"), outcome(shop, "u1", *ids), outcome(shop, "u2")])
+
+    assert await store.ended(shop, [(SINK, f"u{n}") for n in range(4)]) == {
+        (SINK, f"u{n}") for n in range(3)
+    }
+    for one in (ids[0], ids[count // 2], ids[-1]):
+        assert [found.unit for found in await store.of_event(shop, one)] == ["u1"]
+
+
+async def test_outcomes_are_read_on_from_a_sequence_without_the_index(store: OutcomeStore) -> None:
+    shop = new_id()
+    begun = SystemClock().now_ns()
+    await store.record([outcome(shop, "u1", "e1", "e2")])
+    await store.record([outcome(shop, "u2", "e3")])
+
+    found = [(place, one.unit) async for place, one in store.after(await store.sequence_at(begun))]
+    rest = [one.unit async for _, one in store.after(found[0][0])]
+
+    assert [unit for _, unit in found] == ["u1", "u2"]
+    assert rest == ["u2"]
+
+
+class FullLog(MemoryLog):
+    """A stream that has no room left."""
+
+    async def commit(self, entries: Sequence[Entry]) -> int:
+        raise ApiError("a batch of OUTCOMES", 10077, "maximum bytes exceeded")
+
+
+async def test_a_stream_without_room_is_trouble_that_waits(nats_server: NatsServer) -> None:
+    client = await connected(nats_server.url)
+
+    with pytest.raises(ServiceError) as caught:
+        await OutcomeStore(client, FullLog()).record([outcome("s", "u", "e")])
+
+    await client.close()
+    assert (caught.value.kind, caught.value.code) == (Kind.RETRYABLE, "refused_by_nats")
