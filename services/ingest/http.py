@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 from google.protobuf.timestamp_pb2 import Timestamp
 from tidewire.ingest.v1 import delivery_pb2
 
@@ -34,6 +37,8 @@ from services.ingest.normalize.instants import instant
 
 UNKNOWN_SHOP: Final = "_unknown"
 """Whose data key seals bodies of shops that nobody has connected. No handle can be this."""
+
+WEBHOOKS_PATH: Final = "/webhooks/shopify"
 
 _SECRETS_TRIED_MAX: Final = 32
 """A request that names an unknown shop is tried against everybody's secrets, those that apps share
@@ -235,10 +240,15 @@ class HttpServer:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until `stop`; requests under way are answered."""
-        app = web.Application(client_max_size=self._body_bytes_max)
-        app.router.add_route("*", "/webhooks/shopify", self._receive)
-        # The signature covers the wire bytes, so the body must not be decompressed on the way in.
-        runner = web.AppRunner(app, auto_decompress=False, access_log=None, shutdown_timeout=5.0)
+        # One path needs no router. The signature covers the wire bytes, so the body must not be
+        # decompressed on the way in.
+        server = web.Server(
+            self._routed,
+            request_factory=self._request,
+            auto_decompress=False,
+            access_log=None,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=5.0)
         await runner.setup()
         site = web.TCPSite(
             runner,
@@ -254,6 +264,29 @@ class HttpServer:
                 await self._stopping.wait()
             finally:
                 await runner.cleanup()
+
+    async def _routed(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != WEBHOOKS_PATH:
+            return web.Response(status=404, text=f"webhooks are taken at {WEBHOOKS_PATH}")
+        return await self._receive(request)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=self._body_bytes_max,
+        )
 
     def stop(self) -> None:
         """Takes no new connections."""
