@@ -284,7 +284,8 @@ async def test_nobody_there_is_retryable() -> None:
     assert (error.kind, error.code) == (Kind.RETRYABLE, "rpc_unavailable")
 
 
-async def until_status(house: House, service: str, status: int) -> None:
+async def told_status(house: House, service: str, status: int) -> int:
+    """The status that a watcher is told, once it is `status`; TimeoutError where it never is."""
     stub: Any = health_pb2_grpc.HealthStub(house.channel)
     watching = stub.Watch(health_pb2.HealthCheckRequest(service=service))
     async with asyncio.timeout(5):
@@ -292,6 +293,7 @@ async def until_status(house: House, service: str, status: int) -> None:
             pass
     watching.cancel()
     await watching.code()
+    return status
 
 
 @pytest.mark.parametrize("service", ["", ECHO])
@@ -301,11 +303,11 @@ async def test_health_follows_readiness(house: House, service: str) -> None:
         health_pb2.HealthCheckResponse.NOT_SERVING,
     )
 
-    await until_status(house, service, not_serving)
+    assert await told_status(house, service, not_serving) == not_serving
     house.readiness.ready("grpc")
-    await until_status(house, service, serving)
+    assert await told_status(house, service, serving) == serving
     house.readiness.unready("bus")
-    await until_status(house, service, not_serving)
+    assert await told_status(house, service, not_serving) == not_serving
 
 
 async def test_a_service_nobody_serves_is_unknown_to_health(house: House) -> None:

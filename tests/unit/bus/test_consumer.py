@@ -436,6 +436,8 @@ async def test_a_durable_that_the_server_has_lost_is_made_anew(bench: Bench) -> 
             await bench.put("a", "2")
             await until(lambda: "2" in handler.texts, "what came after the loss")
 
+    assert handler.texts[0] == "1"
+
 
 async def test_of_two_pinned_consumers_one_works_and_the_other_takes_over(bench: Bench) -> None:
     first, second = Recorder(), Recorder()
