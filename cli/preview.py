@@ -14,8 +14,6 @@ import msgspec
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import fact_pb2
-from tidewire.connections.v1 import connection_pb2
 
 from libs.connections import FileConnections, ShopView
 from libs.errors import ServiceError, permanent
@@ -33,6 +31,8 @@ from services.ingest.normalize import (
     apply,
     normalize,
 )
+from tidewire.commerce.v1 import fact_pb2
+from tidewire.connections.v1 import connection_pb2
 
 _SHOP: Final = ShopView(
     handle="example",

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nats.aio.client import Client
-from tidewire.commerce.v1 import record_pb2
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api
 from libs.bus.scan import scan
+from tidewire.commerce.v1 import record_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 _NO_SUCH_CONSUMER = 10014
 

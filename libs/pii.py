@@ -9,6 +9,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+
 from tidewire.common.v1.pii_pb2 import PII_UNSPECIFIED, Pii, pii
 
 MASK: Final = "***"

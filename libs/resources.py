@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
+
 from tidewire.commerce.v1 import (
     cart_pb2,
     checkout_pb2,

@@ -10,9 +10,9 @@ from typing import Final, TypeAlias
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from tidewire.common.v1.sealed_pb2 import ENCODING_UNSPECIFIED, ENCODING_ZSTD, Encoding, Payload
 
 from libs.errors import ServiceError, permanent
+from tidewire.common.v1.sealed_pb2 import ENCODING_UNSPECIFIED, ENCODING_ZSTD, Encoding, Payload
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterable
 
 from google.protobuf.message import Message
-from tidewire.common.v1 import sealed_pb2
 
 from libs.keys import KeySource
 from libs.pii import has_pii
 from libs.sealing import DataKey, pack, seal, unseal
+from tidewire.common.v1 import sealed_pb2
 
 
 class Vault:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from buf.validate import validate_pb2
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -18,8 +17,9 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
     ServiceDescriptorProto,
 )
-from tidewire.common.v1 import pii_pb2
 
+from buf.validate import validate_pb2
+from tidewire.common.v1 import pii_pb2
 from tools import gen
 
 NOTE: Final = "Written by `make docs` from the code; edit there, not here.\n"

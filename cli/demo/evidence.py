@@ -9,9 +9,6 @@ from typing import Any, cast
 
 from google.protobuf.message import Message
 from nats.aio.client import Client
-from tidewire.commerce.v1 import inventory_pb2, order_pb2, record_pb2
-from tidewire.delivery.v1 import outcome_pb2
-from tidewire.ingest.v1 import delivery_pb2
 
 from cli.demo.scenery import PixelPlan
 from cli.demo.verdict import DeliveryKey, Evidence
@@ -24,6 +21,9 @@ from libs.resources import MESSAGES
 from libs.vault import Vault
 from sandbox.shopify.oracle import Expected, OrderState
 from sandbox.shopify.sender import Sent
+from tidewire.commerce.v1 import inventory_pb2, order_pb2, record_pb2
+from tidewire.delivery.v1 import outcome_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 
 async def gather_evidence(

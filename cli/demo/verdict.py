@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from tidewire.commerce.v1 import record_pb2
-from tidewire.delivery.v1 import outcome_pb2
-
 from cli.demo.scenery import PixelPlan
 from libs.connections import shop_handle
 from libs.ledger import Ledger
 from sandbox.shopify.oracle import Expected, OrderState
 from sandbox.shopify.sender import Sent
+from tidewire.commerce.v1 import record_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 DIFFERENCES_SHOWN: Final = 10
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nats.aio.client import Client
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
 from libs.bus.publisher import publish
+from tidewire.delivery.v1 import outcome_pb2
 
 
 class DeadLetterStore:

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from phonenumbers import SUPPORTED_REGIONS
+
+from libs.connections.ports import DOMAIN_SUFFIX, ShopView, shop_handle
+from libs.connections.tree import ConnectionsError, Reading, Section, parse_yaml
+from libs.money import is_currency
+from libs.settings import Secret
 from tidewire.connections.v1.connection_pb2 import (
     EVENTS_DIALECT_EVENT_TRACK,
     EVENTS_DIALECT_PIXEL_TRACK,
@@ -18,11 +23,6 @@ from tidewire.connections.v1.connection_pb2 import (
     LIMITED_DATA_USE_UNSPECIFIED,
     EventsSettings,
 )
-
-from libs.connections.ports import DOMAIN_SUFFIX, ShopView, shop_handle
-from libs.connections.tree import ConnectionsError, Reading, Section, parse_yaml
-from libs.money import is_currency
-from libs.settings import Secret
 
 # ISO 3166-1 countries without telephone numbers of their own.
 _COUNTRIES: Final = frozenset(SUPPORTED_REGIONS) | {"AQ", "BV", "GS", "HM", "PN", "TF", "UM"}

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
-
 from libs.connections.entries import ShopEntry, load_entries
 from libs.connections.ports import ShopView, WebhookSecret
 from libs.connections.snapshot import Snapshot, snapshot_of
@@ -17,6 +15,7 @@ from libs.connections.tree import ConnectionsError
 from libs.errors import Kind, ServiceError, permanent
 from libs.settings import Secret
 from libs.telemetry.logs import get_logger
+from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
 
 _log = get_logger(__name__)
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
-from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
-
 from libs.settings import Secret
+from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
 
 DOMAIN_SUFFIX: Final = ".myshopify.com"
 _DOMAIN: Final = re.compile(r"([a-zA-Z0-9][a-zA-Z0-9-]*)\.myshopify\.com")

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from libs.connections.entries import ShopEntry
+from libs.connections.ports import ShopView, WebhookSecret
+from libs.settings import Secret
 from tidewire.connections.v1.connection_pb2 import (
     CONNECTION_KIND_SHOPIFY,
     CONNECTION_KIND_TIKTOK_CATALOG,
@@ -18,10 +21,6 @@ from tidewire.connections.v1.connection_pb2 import (
     ConnectionKind,
     ShopifySettings,
 )
-
-from libs.connections.entries import ShopEntry
-from libs.connections.ports import ShopView, WebhookSecret
-from libs.settings import Secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def corpus_deliveries(corpus: Path, shop: Shop) -> Iterator[Delivery]:
         yield signed_delivery(shop.domain, shop.secrets[0], topic, body, relative, recorded)
 
 
-def signed_delivery(  # noqa: PLR0913, PLR0917 (a delivery has these parts)
+def signed_delivery(
     domain: str,
     secret: str | None,
     topic: str,

@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import (
-    cart_pb2,
-    checkout_pb2,
-    customer_pb2,
-    fact_pb2,
-    order_pb2,
-    tracked_event_pb2,
-)
-from tidewire.common.v1 import money_pb2
 
 from services.events.domain.click_ids import ClickIds, click_ids
 from services.events.domain.model import (
@@ -29,6 +20,15 @@ from services.events.domain.model import (
     StartedCheckout,
 )
 from services.events.domain.tracked import TrackedEvent
+from tidewire.commerce.v1 import (
+    cart_pb2,
+    checkout_pb2,
+    customer_pb2,
+    fact_pb2,
+    order_pb2,
+    tracked_event_pb2,
+)
+from tidewire.common.v1 import money_pb2
 
 
 def paid_order(fact: fact_pb2.OrderPaid) -> PaidOrder:

@@ -9,8 +9,6 @@ from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
-from tidewire.commerce.v1 import fact_pb2, record_pb2
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs import metric_names
 from libs.bus import subjects
@@ -27,6 +25,8 @@ from services.events.domain.settings import EventSettings
 from services.events.domain.tracked import decide_tracked
 from services.events.ports import DeadLetters, Opener, Outcomes, Pixel, Pixels
 from services.events.sender import Outgoing, Sender, Sent
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 _log = structlog.stdlib.get_logger()
 

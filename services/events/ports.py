@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidewire.common.v1 import sealed_pb2
-from tidewire.delivery.v1 import outcome_pb2
-
 from services.events.domain.answers import Answered
 from services.events.domain.dialect import HttpRequest
 from services.events.domain.settings import EventSettings
+from tidewire.common.v1 import sealed_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 from grpc.aio import ServicerContext
-from tidewire.commerce.v1 import fact_pb2, record_pb2
-from tidewire.events.v1 import events_service_pb2 as pb
-from tidewire.events.v1 import events_service_pb2_grpc
 
 from libs import resources, sinks
 from libs.bus import subjects
@@ -22,6 +19,9 @@ from libs.rpc.server import incoming_traceparent
 from libs.telemetry import SpanRef, Tracer
 from libs.vault import Vault
 from services.events.ports import OutcomeReader
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.events.v1 import events_service_pb2 as pb
+from tidewire.events.v1 import events_service_pb2_grpc
 
 Context = ServicerContext[Any, Any]
 

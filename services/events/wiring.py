@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
-from tidewire.events.v1 import events_service_pb2_grpc
-
 from libs.bus import subjects
 from libs.bus.consumer import Consumer
 from libs.bus.dead_letters import DeadLetterStore
@@ -25,6 +23,7 @@ from services.events.handlers import Handlers
 from services.events.sender import Sender
 from services.events.server import EventsServer
 from services.events.settings import Settings
+from tidewire.events.v1 import events_service_pb2_grpc
 
 
 @asynccontextmanager

@@ -11,10 +11,6 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 from opentelemetry.trace import SpanKind
-from tidewire.commerce.v1 import record_pb2
-from tidewire.common.v1 import sealed_pb2
-from tidewire.delivery.v1 import outcome_pb2
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.bus import subjects
@@ -40,6 +36,10 @@ from services.ingest.normalize import (
     normalize,
 )
 from services.ingest.work import Job
+from tidewire.commerce.v1 import record_pb2
+from tidewire.common.v1 import sealed_pb2
+from tidewire.delivery.v1 import outcome_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tidewire.commerce.v1 import record_pb2
-
 from libs import metric_names
 from libs.bus.commit_log import BATCH_BYTES_MAX, ENTRIES_MAX, CommitLog, ConflictError, Stored
 from libs.errors import Kind, ServiceError
@@ -17,6 +15,7 @@ from libs.vault import Vault
 from services.ingest.commit_plan import Known, Plan, Prepared, plan, state_subjects
 from services.ingest.state_cache import StateCache
 from services.ingest.state_codec import view_of
+from tidewire.commerce.v1 import record_pb2
 
 _TRIES_MAX: Final = 12
 _CACHE_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from google.protobuf.message import Message
-from tidewire.commerce.v1 import record_pb2
-from tidewire.common.v1 import sealed_pb2
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs import resources, sinks
 from libs.bus import subjects
@@ -22,6 +19,9 @@ from libs.bus.commit_log import Entry
 from libs.errors import ServiceError
 from libs.telemetry import SpanRef
 from services.ingest.normalize import DeliveryMeta, Normalized, StateView, TopicNotUsed, apply
+from tidewire.commerce.v1 import record_pb2
+from tidewire.common.v1 import sealed_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 Seal = Callable[[Message, str], sealed_pb2.Payload]
 """Seals a message with its shop's key, where its schema marks personal data."""

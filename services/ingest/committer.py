@@ -17,7 +17,6 @@ from typing import Final
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.bus import subjects
@@ -26,6 +25,7 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.ids import Ids
 from libs.telemetry import Metrics
+from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

@@ -12,7 +12,6 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.clock import Clock
@@ -34,6 +33,7 @@ from services.ingest.domain.verification import (
     whole_claim,
 )
 from services.ingest.normalize.instants import instant
+from tidewire.ingest.v1 import delivery_pb2
 
 UNKNOWN_SHOP: Final = "_unknown"
 """Whose data key seals bodies of shops that nobody has connected. No handle can be this."""

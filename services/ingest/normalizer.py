@@ -18,7 +18,6 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs import metric_names
 from libs.bus import subjects
@@ -29,6 +28,7 @@ from libs.telemetry import Metrics
 from services.ingest.batch import BatchProcessor, ReadDelivery
 from services.ingest.domain.fair_queue import FairQueue
 from services.ingest.work import Job, OpenSegment
+from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 from nats.aio.client import Client
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api, refused
@@ -19,6 +18,7 @@ from libs.connections import Connections
 from libs.errors import ServiceError
 from services.ingest.normalizer import Normalizer
 from services.ingest.work import OpenSegment
+from tidewire.ingest.v1 import delivery_pb2
 
 _log = structlog.stdlib.get_logger()
 

@@ -10,10 +10,6 @@ from typing import Any, Final
 
 from grpc.aio import ServicerContext
 from nats.aio.client import Client
-from tidewire.commerce.v1 import commerce_service_pb2 as commerce
-from tidewire.commerce.v1 import commerce_service_pb2_grpc, record_pb2
-from tidewire.ingest.v1 import delivery_pb2, ingest_service_pb2_grpc
-from tidewire.ingest.v1 import ingest_service_pb2 as ingest
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api
@@ -31,6 +27,10 @@ from libs.vault import Vault
 from services.ingest.committer import GroupCommitter
 from services.ingest.http import UNKNOWN_SHOP, store_delivery
 from services.ingest.parked import parked_page
+from tidewire.commerce.v1 import commerce_service_pb2 as commerce
+from tidewire.commerce.v1 import commerce_service_pb2_grpc, record_pb2
+from tidewire.ingest.v1 import delivery_pb2, ingest_service_pb2_grpc
+from tidewire.ingest.v1 import ingest_service_pb2 as ingest
 
 Context = ServicerContext[Any, Any]
 

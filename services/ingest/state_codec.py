@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tidewire.commerce.v1 import record_pb2
-
 from libs.resources import MESSAGES
 from services.ingest.normalize import StateView
+from tidewire.commerce.v1 import record_pb2
 
 
 def view_of(record: record_pb2.StateRecord, payload: bytes) -> StateView:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from tidewire.commerce.v1 import commerce_service_pb2_grpc
-from tidewire.ingest.v1 import ingest_service_pb2_grpc
-
 from libs.bus import subjects
 from libs.bus.lag import LagWatch
 from libs.foundation import Foundation, OpsPart, rpc_observer
@@ -20,6 +17,8 @@ from services.ingest.normalizer import Bounds, Normalizer
 from services.ingest.parked import ParkedDeliveries
 from services.ingest.server import CommerceServer, IngestServer
 from services.ingest.settings import Role, Settings
+from tidewire.commerce.v1 import commerce_service_pb2_grpc
+from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
 
 def ingest(settings: Settings, base: Foundation, role: Role) -> Mapping[str, Part]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tidewire.connections.v1 import connection_pb2
-
 from libs.connections import ShopView
 from services.events.domain.event_ids import DEFAULT_TEMPLATES, EventKind
 from services.events.domain.settings import (
@@ -16,6 +14,7 @@ from services.events.domain.settings import (
     LimitedDataUse,
     MoneyChoice,
 )
+from tidewire.connections.v1 import connection_pb2
 
 _DIALECTS: Final = {
     connection_pb2.EVENTS_DIALECT_UNSPECIFIED: DialectName.EVENT_TRACK,

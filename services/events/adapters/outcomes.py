@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from nats.aio.client import Client
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api
 from libs.bus.commit_log import ENTRIES_MAX, CommitLog, ConflictError, Entry
 from libs.bus.scan import first_at, scan
 from libs.errors import Kind, ServiceError
+from tidewire.delivery.v1 import outcome_pb2
 
 _DAY_S: Final = 86_400
 _OUTCOME_TTL_S: Final = 35 * _DAY_S

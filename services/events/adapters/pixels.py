@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structlog
-from tidewire.connections.v1 import connection_pb2
 
 from libs.connections import Connections
 from libs.errors import ServiceError
 from services.events.adapters.connections import event_settings
 from services.events.ports import Pixel
+from tidewire.connections.v1 import connection_pb2
 
 _log = structlog.stdlib.get_logger()
 

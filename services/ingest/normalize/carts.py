@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tidewire.commerce.v1 import cart_pb2, checkout_pb2
-
 from services.ingest.normalize.amounts import currency, pair
 from services.ingest.normalize.lines import lines
 from services.ingest.normalize.model import Fields
 from services.ingest.normalize.node import Node
 from services.ingest.normalize.people import address, attributes, client, country, customer, phone
+from tidewire.commerce.v1 import cart_pb2, checkout_pb2
 
 
 def cart(node: Node, token: str, updated_at: Fields) -> cart_pb2.Cart:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import cast
 
 from google.protobuf.message import Message
+
+from services.ingest.normalize.model import NewFact, Normalized
 from tidewire.commerce.v1 import (
     cart_pb2,
     checkout_pb2,
@@ -24,8 +26,6 @@ from tidewire.commerce.v1 import (
     refund_pb2,
     shop_pb2,
 )
-
-from services.ingest.normalize.model import NewFact, Normalized
 
 Facts = tuple[NewFact, ...]
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tidewire.commerce.v1 import fulfillment_pb2, inventory_pb2, product_pb2
-
 from services.ingest.normalize.amounts import money
 from services.ingest.normalize.lines import lines
 from services.ingest.normalize.model import Fields
 from services.ingest.normalize.node import Node
+from tidewire.commerce.v1 import fulfillment_pb2, inventory_pb2, product_pb2
 
 _PIXELS_MAX = 2**31 - 1
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from tidewire.commerce.v1 import fact_pb2, order_pb2, record_pb2
 
 Fields = dict[str, Any]

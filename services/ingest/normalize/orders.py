@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tidewire.commerce.v1 import order_pb2, refund_pb2
-
 from services.ingest.normalize.amounts import currency, pair, total
 from services.ingest.normalize.lines import lines
 from services.ingest.normalize.model import Fields
 from services.ingest.normalize.node import Node, same
 from services.ingest.normalize.people import address, attributes, client, country, customer, phone
+from tidewire.commerce.v1 import order_pb2, refund_pb2
 
 STATUS_PREFIX = "FINANCIAL_STATUS_"
 _STATUSES = {

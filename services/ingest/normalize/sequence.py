@@ -8,10 +8,10 @@ from typing import cast
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import order_pb2, record_pb2, shop_pb2
 
 from services.ingest.normalize.facts import deletion_facts, facts
 from services.ingest.normalize.model import Applied, NewFact, Normalized, Part, StateView
+from tidewire.commerce.v1 import order_pb2, record_pb2, shop_pb2
 
 Key = tuple[int, int, bool, int, int, int, int]
 

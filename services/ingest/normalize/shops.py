@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from tidewire.commerce.v1 import shop_pb2
-
 from libs.errors import permanent
 from services.ingest.normalize.model import Fields
 from services.ingest.normalize.node import Node, tail
+from tidewire.commerce.v1 import shop_pb2
 
 SHOP_ID = "shop"
 """The one resource id of every shop's own state."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
-from tidewire.commerce.v1 import order_pb2, record_pb2
 
 from services.ingest.normalize import carts, goods, orders, shops
 from services.ingest.normalize.bodies import parse_body
@@ -19,6 +18,7 @@ from services.ingest.normalize.model import (
     TopicNotUsed,
 )
 from services.ingest.normalize.node import Node, Scope
+from tidewire.commerce.v1 import order_pb2, record_pb2
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,11 @@ class ClearOpener:
 @dataclass
 class FixedPixels:
     pixels: Sequence[Pixel]
+    unusable: frozenset[str] = frozenset()
+    """Sinks whose connection is there, with settings that do not fit."""
+
+    def is_connected(self, shop: str, sink: str) -> bool:
+        return sink in self.unusable or sink in {one.sink for one in self.of_shop(shop)}
 
     def of_shop(self, shop: str) -> Sequence[Pixel]:
         return self.pixels if shop == SHOP else ()
@@ -219,6 +224,7 @@ def unit(
     attempts: int = 0,
     redelivered: bool = False,
     trace: SpanRef | None = None,
+    sinks: Sequence[str] = (),
 ) -> Unit:
     """A fact, or bytes that are none, as it comes from the bus."""
     data = fact if isinstance(fact, bytes) else fact.SerializeToString()
@@ -231,6 +237,7 @@ def unit(
         traceparent=trace.traceparent() if trace else "",
         payload=sealed_pb2.Payload(data=data),
         received_at=Timestamp(seconds=AT_S),
+        sinks=sinks,
     )
     subject = subjects.fact(kind, shop, fact_id)
     return Unit(subject, 1, record.SerializeToString(), attempts, redelivered)

@@ -70,13 +70,14 @@ class House:
         self.log: list[str] = []
         self.tiktok = FakeTikTok()
         self.opener = ClearOpener()
+        self.pixels = FixedPixels(pixels or (pixel(),))
         self.outcomes = FirstStays(self.log)
         self.letters = ListedDeadLetters(self.log)
         self.telemetry = Telemetry.recording()
         self.clock = FakeClock(AT_S + 60)
         self.handlers = Handlers(
             opener=self.opener,
-            pixels=FixedPixels(pixels or (pixel(),)),
+            pixels=self.pixels,
             sender=Sender(self.tiktok, self.telemetry.tracer, self.telemetry.metrics),
             outcomes=self.outcomes,
             dead_letters=self.letters,
@@ -397,6 +398,47 @@ async def test_each_event_that_was_handed_in_has_its_outcome_also_when_it_is_too
     assert mixed.kind == DELIVERED
     assert [(one.event_id, one.reason) for one in alone.events] == [("older", "too_old")]
     assert (alone.kind, alone.reason) == (IGNORED, "too_old")
+
+
+# -- what a fact owes ----------------------------------------------------------------------------
+
+
+async def test_a_fact_goes_to_the_sinks_it_names_and_to_no_pixel_connected_since() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+
+    results = await house.handle(unit(order_paid(), sinks=["events.C1"]))
+
+    assert results == [None]
+    assert [sink for sink, _ in house.outcomes.kept] == ["events.C1"]
+
+
+async def test_a_sink_whose_connection_cannot_be_used_is_waited_for() -> None:
+    house = House(pixel("C1"))
+    house.pixels.unusable = frozenset({"events.C2"})
+    house.clock.advance(WEEK_S)
+
+    [result] = await house.handle(unit(order_paid(), sinks=["events.C1", "events.C2"]))
+
+    assert result is not None
+    assert (result.kind, result.code) == (Kind.AUTH, "connection_missing")
+    assert [sink for sink, _ in house.outcomes.kept] == ["events.C1"]
+
+
+async def test_a_sink_whose_connection_is_gone_is_waited_for_and_then_ignored() -> None:
+    house = House(pixel("C1"))
+    gone = unit(order_paid(), sinks=["events.C2"])
+
+    [at_first] = await house.handle(gone)
+    house.clock.advance(WEEK_S)
+    [later] = await house.handle(gone)
+
+    assert at_first is not None
+    assert at_first.kind is Kind.AUTH
+    assert later is None
+    assert (house.outcome("events.C2").kind, house.outcome("events.C2").reason) == (
+        IGNORED,
+        "connection_removed",
+    )
 
 
 # -- giving up -----------------------------------------------------------------------------------
