@@ -281,6 +281,7 @@ def open_segment(
         sequence=sequence,
         acknowledge=acknowledge or nothing,
         still_working=nothing,
+        postpone=nothing,
         remaining=remaining,
         size_bytes=0,
         received_s=0.0,
