@@ -15,7 +15,7 @@ import unicodedata
 from functools import lru_cache
 from hashlib import sha256
 
-from services.events.domain.phones import e164
+from libs.phones import e164
 
 HASH_OF_NOTHING = sha256(b"").hexdigest()
 

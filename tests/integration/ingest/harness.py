@@ -17,9 +17,6 @@ from typing import Any, Final
 import nats
 import yaml
 from nats.aio.client import Client
-from tidewire.commerce.v1 import order_pb2, record_pb2
-from tidewire.delivery.v1 import outcome_pb2
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs.bus import streams, subjects
 from libs.bus.api import ApiError, js_api
@@ -44,6 +41,9 @@ from services.ingest.http import UNKNOWN_SHOP, HttpServer, Webhooks
 from services.ingest.normalizer import Bounds, Normalizer
 from services.ingest.work import Job, OpenSegment
 from tests.unit.ingest.normalize.bodies_of import order
+from tidewire.commerce.v1 import order_pb2, record_pb2
+from tidewire.delivery.v1 import outcome_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 SHOP: Final = "example"
 OTHER: Final = "other"

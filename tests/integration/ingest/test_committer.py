@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
-from tidewire.common.v1 import sealed_pb2
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
@@ -17,6 +15,8 @@ from libs.ids import SequentialIds
 from libs.telemetry import Metrics
 from services.ingest.committer import SEGMENT_BYTES_MAX, GroupCommitter
 from tests.integration.ingest.harness import running
+from tidewire.common.v1 import sealed_pb2
+from tidewire.ingest.v1 import delivery_pb2
 
 # A write that nobody answers would otherwise hold a failing test up for long.
 pytestmark = pytest.mark.timeout(30)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tidewire.ingest.v1 import delivery_pb2
 
 from libs.connections import WebhookSecret
 from libs.keys import MemoryKeySource
@@ -31,6 +30,7 @@ from tests.integration.ingest.harness import (
     eventually,
     signature,
 )
+from tidewire.ingest.v1 import delivery_pb2
 
 Headers = list[tuple[str, str]]
 

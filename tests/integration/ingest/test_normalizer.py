@@ -9,7 +9,6 @@ from random import Random
 
 import aiohttp
 import pytest
-from tidewire.commerce.v1 import fact_pb2, record_pb2
 
 from libs.bus import subjects
 from libs.clock import SystemClock
@@ -17,6 +16,7 @@ from libs.errors import ServiceError
 from libs.sealing import DataKey, unseal
 from services.ingest.batch import BatchProcessor, ReadDelivery
 from services.ingest.parked import ParkedDeliveries
+from services.ingest.work import Job
 from tests.fakes.nats_server import NatsServer
 from tests.integration.ingest.harness import (
     OTHER,
@@ -35,6 +35,7 @@ from tests.integration.ingest.harness import (
     signature,
     write_connections,
 )
+from tidewire.commerce.v1 import fact_pb2, record_pb2
 
 # -- the server goes away ------------------------------------------------------------------------
 
@@ -173,10 +174,10 @@ class HeldProcessor(BatchProcessor):
 
     let_go: asyncio.Event
 
-    async def commit(self, read: Sequence[ReadDelivery]) -> None:
+    async def commit(self, read: Sequence[ReadDelivery]) -> list[Job]:
         if any(one.prepared.delivery.shop == OTHER for one in read):
             await self.let_go.wait()
-        await super().commit(read)
+        return await super().commit(read)
 
 
 async def test_a_segment_is_acknowledged_only_when_all_its_deliveries_are_settled(

@@ -12,11 +12,11 @@ from pathlib import Path
 import protovalidate
 import pytest
 from structlog.testing import capture_logs
-from tidewire.connections.v1 import connection_pb2 as pb
 
 from libs.connections import ConnectionsError, FileConnections, shop_handle
 from libs.errors import Kind, ServiceError
 from libs.settings import Secret
+from tidewire.connections.v1 import connection_pb2 as pb
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 EXAMPLE = DOCS / "connections.example.yaml"

@@ -6,10 +6,10 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 from google.protobuf.message import Message
-from tidewire.commerce.v1 import order_pb2, product_pb2
-from tidewire.common.v1 import money_pb2, pii_pb2, sealed_pb2
 
 from libs.pii import has_pii, masked, pii_values, redact
+from tidewire.commerce.v1 import order_pb2, product_pb2
+from tidewire.common.v1 import money_pb2, pii_pb2, sealed_pb2
 
 NODE = ".pii_test.Node"
 

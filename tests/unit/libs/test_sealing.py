@@ -7,10 +7,10 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from tidewire.common.v1.sealed_pb2 import ENCODING_UNSPECIFIED, ENCODING_ZSTD, Payload
 
 from libs.errors import Kind, ServiceError
 from libs.sealing import PLAIN_BYTES_MAX, DataKey, KeyFinder, seal, unseal
+from tidewire.common.v1.sealed_pb2 import ENCODING_UNSPECIFIED, ENCODING_ZSTD, Payload
 
 KEY = DataKey("0123456789abcdef", bytes(range(32)))
 KEYS: KeyFinder = {KEY.key_id: KEY}.get
