@@ -15,12 +15,12 @@ from typing import Any, Literal, get_type_hints
 
 import pytest
 import typer
-from tidewire.commerce.v1 import fact_pb2
 
 from cli.__main__ import app
 from libs import resources
 from libs.bus import subjects
 from libs.pii import has_pii
+from tidewire.commerce.v1 import fact_pb2
 from tools import docs
 
 ROOT = Path(__file__).resolve().parents[2]

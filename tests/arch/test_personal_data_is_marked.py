@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+
 from tidewire.common.v1 import pii_pb2
 
 GEN = Path(__file__).resolve().parents[2] / "gen"

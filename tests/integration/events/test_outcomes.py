@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import pytest
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import streams, subjects
 from libs.bus.api import ApiError
@@ -19,6 +18,7 @@ from libs.ids import RandomIds
 from services.events.adapters.outcomes import OutcomeStore
 from tests.fakes.nats_server import NatsServer
 from tests.integration.rpc.rig import new_id
+from tidewire.delivery.v1 import outcome_pb2
 
 SINK: Final = "events.C1"
 DELIVERED: Final = outcome_pb2.OUTCOME_KIND_DELIVERED

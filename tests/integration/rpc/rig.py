@@ -15,9 +15,6 @@ from typing import Any, Final, TypeVar
 
 import grpc
 import yaml
-from tidewire.commerce.v1 import commerce_service_pb2_grpc, tracked_event_pb2
-from tidewire.events.v1 import events_service_pb2_grpc
-from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
 from libs.clock import SystemClock
 from libs.errors import ServiceError
@@ -36,6 +33,9 @@ from services.ingest import settings as ingest_settings
 from services.ingest.wiring import ingest
 from tests.fakes.nats_server import NatsServer
 from tests.unit.ingest.normalize.bodies_of import order, product
+from tidewire.commerce.v1 import commerce_service_pb2_grpc, tracked_event_pb2
+from tidewire.events.v1 import events_service_pb2_grpc
+from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
 WITHIN_S: Final = 45.0
 _ANY: Final = Address("127.0.0.1", 0)

@@ -13,12 +13,12 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # stub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from tidewire.delivery.v1 import outcome_pb2
-from tidewire.events.v1 import events_service_pb2 as pb
-from tidewire.ingest.v1 import ingest_service_pb2 as ingest
 
 from libs.rpc.client import call, stream
 from tests.integration.rpc.rig import WITHIN_S, Rig, eventually, new_id, tracked
+from tidewire.delivery.v1 import outcome_pb2
+from tidewire.events.v1 import events_service_pb2 as pb
+from tidewire.ingest.v1 import ingest_service_pb2 as ingest
 
 INCOMPRESSIBLE = base64.b64encode(random.Random(1).randbytes(4_600_000)).decode()
 DELIVERED = outcome_pb2.OUTCOME_KIND_DELIVERED

@@ -10,16 +10,16 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import commerce_service_pb2 as commerce
-from tidewire.commerce.v1 import record_pb2
-from tidewire.ingest.v1 import delivery_pb2
-from tidewire.ingest.v1 import ingest_service_pb2 as pb
 
 from libs.bus import subjects
 from libs.bus.publisher import publish
 from libs.errors import ServiceError
 from libs.rpc.client import call, stream
 from tests.integration.rpc.rig import WITHIN_S, Rig, eventually, new_id, order_body, product_body
+from tidewire.commerce.v1 import commerce_service_pb2 as commerce
+from tidewire.commerce.v1 import record_pb2
+from tidewire.ingest.v1 import delivery_pb2
+from tidewire.ingest.v1 import ingest_service_pb2 as pb
 
 ORDER = record_pb2.RESOURCE_KIND_ORDER
 PRODUCT = record_pb2.RESOURCE_KIND_PRODUCT

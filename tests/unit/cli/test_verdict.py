@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tidewire.commerce.v1 import record_pb2
-from tidewire.delivery.v1 import outcome_pb2
 
 from cli.demo.scenery import PixelPlan
 from cli.demo.verdict import CHECKS, DIFFERENCES_SHOWN, DeliveryKey, Evidence, judge
@@ -18,6 +16,8 @@ from libs.ledger import Ledger
 from sandbox.shopify.model import Delivery
 from sandbox.shopify.oracle import CartAdditions, Expected, OrderState
 from sandbox.shopify.sender import Sent
+from tidewire.commerce.v1 import record_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 DELIVERED = outcome_pb2.OUTCOME_KIND_DELIVERED
 UNCERTAIN = outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN

@@ -8,16 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import (
-    cart_pb2,
-    checkout_pb2,
-    fact_pb2,
-    order_pb2,
-    record_pb2,
-    tracked_event_pb2,
-)
-from tidewire.common.v1 import money_pb2, sealed_pb2
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
 from libs.bus.consumer import Unit
@@ -29,6 +19,16 @@ from services.events.domain.event_ids import EventKind
 from services.events.domain.model import Conversion
 from services.events.domain.settings import DialectName, EventSettings
 from services.events.ports import Pixel
+from tidewire.commerce.v1 import (
+    cart_pb2,
+    checkout_pb2,
+    fact_pb2,
+    order_pb2,
+    record_pb2,
+    tracked_event_pb2,
+)
+from tidewire.common.v1 import money_pb2, sealed_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 SHOP: Final = "example"
 AT_S: Final = 1_790_000_000

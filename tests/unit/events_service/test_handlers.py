@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import pytest
 from structlog.testing import capture_logs
-from tidewire.commerce.v1 import fact_pb2
-from tidewire.delivery.v1 import outcome_pb2
 
 from libs.bus import subjects
 from libs.bus.consumer import GivenUp, Unit
@@ -36,6 +34,8 @@ from tests.unit.events_service.fakes import (
     tracked,
     unit,
 )
+from tidewire.commerce.v1 import fact_pb2
+from tidewire.delivery.v1 import outcome_pb2
 
 DELIVERED = outcome_pb2.OUTCOME_KIND_DELIVERED
 UNCERTAIN = outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN

@@ -122,9 +122,7 @@ class CommitProtocolMachine(RuleBasedStateMachine):
 
     @rule(batch=_BATCHES, intruders=st.lists(_BATCHES, max_size=2), fate=st.sampled_from(
         ["heard", "heard", "unheard", "lost"]))  # fmt: skip
-    def commit(
-        self, batch: list[Prepared], intruders: list[list[Prepared]], fate: str
-    ) -> None:
+    def commit(self, batch: list[Prepared], intruders: list[list[Prepared]], fate: str) -> None:
         self.log.intruders = list(intruders)
         self.log.fates = [fate]
         try:

@@ -8,7 +8,6 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
-from tidewire.commerce.v1 import record_pb2
 
 from libs.errors import ServiceError
 from services.ingest.normalize import (
@@ -19,6 +18,7 @@ from services.ingest.normalize import (
     apply,
     normalize,
 )
+from tidewire.commerce.v1 import record_pb2
 
 CASES_DIR = Path(__file__).resolve().parents[3] / "golden" / "normalize"
 

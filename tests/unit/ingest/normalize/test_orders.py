@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from tidewire.commerce.v1 import order_pb2
 
 from services.ingest.normalize import ShopContext
 from tests.unit.ingest.normalize.bodies_of import SHOP, Body, address, both, line, normalized, order
+from tidewire.commerce.v1 import order_pb2
 
 
 def read(body: Body | bytes, shop: ShopContext = SHOP) -> order_pb2.Order:

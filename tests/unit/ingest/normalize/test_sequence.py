@@ -7,7 +7,6 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from tidewire.commerce.v1 import cart_pb2, order_pb2, record_pb2, shop_pb2
 
 from services.ingest.normalize import Normalized, StateView, apply, compare
 from tests.unit.ingest.normalize.bodies_of import (
@@ -22,6 +21,7 @@ from tests.unit.ingest.normalize.bodies_of import (
     refund,
     shop,
 )
+from tidewire.commerce.v1 import cart_pb2, order_pb2, record_pb2, shop_pb2
 
 APPLIED = record_pb2.SEEN_RESULT_APPLIED
 STALE = record_pb2.SEEN_RESULT_STALE

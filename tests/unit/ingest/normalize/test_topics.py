@@ -1,14 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from tidewire.commerce.v1 import (
-    cart_pb2,
-    checkout_pb2,
-    inventory_pb2,
-    product_pb2,
-    record_pb2,
-    shop_pb2,
-)
 
 from libs.errors import ServiceError
 from services.ingest.normalize import TOPICS, Part, TopicNotUsed
@@ -24,6 +16,14 @@ from tests.unit.ingest.normalize.bodies_of import (
     product,
     refund,
     shop,
+)
+from tidewire.commerce.v1 import (
+    cart_pb2,
+    checkout_pb2,
+    inventory_pb2,
+    product_pb2,
+    record_pb2,
+    shop_pb2,
 )
 
 ITEM: Body = {"id": 301, "sku": "CUP-1", "tracked": True, "cost": "4.50", "updated_at": None}
