@@ -5,11 +5,19 @@ import zlib
 from decimal import Decimal
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import Kind, ServiceError
-from services.ingest.normalize import decoded, parse_body
+from services.ingest.normalize import (
+    DeliveryMeta,
+    Normalized,
+    ShopContext,
+    decoded,
+    normalize,
+    parse_body,
+)
 from services.ingest.normalize.bodies import BODY_BYTES_MAX
 
 
@@ -116,3 +124,16 @@ def verdict_on(body: bytes) -> str:
     except ServiceError as refused:
         return refused.code
     return "object" if isinstance(read, dict) else type(read).__name__
+
+
+def test_a_number_beyond_all_bounds_in_a_text_field_loses_no_order() -> None:
+    body = (
+        b'{"id": 7, "updated_at": "2026-11-22T10:00:00Z", "financial_status": "paid",'
+        b' "currency": "USD", "line_items": [], "note_attributes": [], "name": 1e9999999}'
+    )
+    meta = DeliveryMeta(body_hash=1, received_at=Timestamp(seconds=1_790_000_000))
+
+    said = normalize("orders/paid", body, ShopContext("example", "US", "USD"), meta)
+
+    assert isinstance(said, Normalized)
+    assert said.resource_id == "7"
