@@ -19,6 +19,8 @@ _SECOND_NS: Final = 1_000_000_000
 _DAY_NS: Final = 86_400 * _SECOND_NS
 _MIB: Final = 1024 * 1024
 
+_BUCKETS_IN_A_SMALL_STREAM: Final = 16
+
 _STREAM_NOT_FOUND: Final = 10059
 
 
@@ -85,6 +87,23 @@ def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
             # A delivery that fails is tried again for long: its letter must stay one.
             extra={"duplicate_window": _DAY_NS},
         ),
+        *(_bucket(bucket, small // _BUCKETS_IN_A_SMALL_STREAM) for bucket in subjects.BUCKETS),
+    )
+
+
+def _bucket(bucket: str, max_bytes: int) -> StreamSpec:
+    """A key-value bucket, as every NATS client knows it, that takes atomic batches as well."""
+    return StreamSpec(
+        name=subjects.bucket_stream(bucket),
+        subjects=(subjects.in_bucket(bucket, ">"),),
+        max_bytes=max_bytes,
+        extra={
+            "allow_atomic": True,
+            "allow_msg_ttl": True,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "max_msgs_per_subject": 1,
+        },
     )
 
 

@@ -16,6 +16,13 @@ OUTCOMES: Final = "OUTCOMES"
 PARKED: Final = "PARKED"
 DEAD_LETTERS: Final = "DEAD_LETTERS"
 
+LIMITS: Final = "limits"
+CIRCUITS: Final = "circuits"
+LEASES: Final = "leases"
+WATERMARKS: Final = "watermarks"
+BUCKETS: Final = (LIMITS, CIRCUITS, LEASES, WATERMARKS)
+"""Key-value buckets: streams too, `KV_<bucket>`, so that several keys are one atomic write."""
+
 LANES: Final = 16
 """Lanes of shops. Part of every subject of COMMERCE: changing it is a migration, so each process
 compares it with the stream's metadata and refuses to start where they differ."""
@@ -73,6 +80,16 @@ def text_of(encoded: str) -> str:
 def lane(shop: str) -> int:
     """The lane of a shop's handle; the same in every process and for ever."""
     return crc32(shop.encode()) % LANES
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream behind a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def in_bucket(bucket: str, key: str) -> str:
+    """The subject of a key. Parts of the key that come from outside go through `token` first."""
+    return f"$KV.{bucket}.{key}"
 
 
 def webhook(source: str) -> str:

@@ -231,6 +231,8 @@ class FactRecord(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SINKS_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
+    ONLY_EVENT_IDS_FIELD_NUMBER: _builtins.int
     fact_id: _builtins.str
     """Unique within its kind and shop; the same transition always has the same id."""
     shop: _builtins.str
@@ -241,6 +243,8 @@ class FactRecord(_message.Message):
     """Delivery that showed it."""
     traceparent: _builtins.str
     """Trace of the delivery, W3C `traceparent`."""
+    replay_of: _builtins.str
+    """The dead letter that this is a replay of; empty otherwise."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When that delivery was received."""
@@ -253,6 +257,10 @@ class FactRecord(_message.Message):
     def sinks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The sinks that the shop had and that use this fact: each owes it an outcome."""
 
+    @_builtins.property
+    def only_event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a replay: only events with these ids are sent; empty for all."""
+
     def __init__(
         self,
         *,
@@ -264,10 +272,12 @@ class FactRecord(_message.Message):
         traceparent: _builtins.str = ...,
         payload: _sealed_pb2.Payload | None = ...,
         sinks: _abc.Iterable[_builtins.str] | None = ...,
+        replay_of: _builtins.str = ...,
+        only_event_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "fact_id", b"fact_id", "kind", b"kind", "payload", b"payload", "received_at", b"received_at", "shop", b"shop", "sinks", b"sinks", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "fact_id", b"fact_id", "kind", b"kind", "only_event_ids", b"only_event_ids", "payload", b"payload", "received_at", b"received_at", "replay_of", b"replay_of", "shop", b"shop", "sinks", b"sinks", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,10 @@ class _OutcomeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutcomeKi
     """On purpose not sent; see the reason."""
     OUTCOME_KIND_DEAD: _OutcomeKind.ValueType  # 4
     """Given up; the original is in the dead letters."""
+    OUTCOME_KIND_ATTEMPTED: _OutcomeKind.ValueType  # 5
+    """Not ended: a request with it has left, and nothing is known yet. The terminal outcome replaces
+    this record.
+    """
 
 class OutcomeKind(_OutcomeKind, metaclass=_OutcomeKindEnumTypeWrapper):
     """How a unit of work ended."""
@@ -51,6 +55,10 @@ OUTCOME_KIND_IGNORED: OutcomeKind.ValueType  # 3
 """On purpose not sent; see the reason."""
 OUTCOME_KIND_DEAD: OutcomeKind.ValueType  # 4
 """Given up; the original is in the dead letters."""
+OUTCOME_KIND_ATTEMPTED: OutcomeKind.ValueType  # 5
+"""Not ended: a request with it has left, and nothing is known yet. The terminal outcome replaces
+this record.
+"""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
 
 @_typing.final
@@ -112,6 +120,9 @@ class Outcome(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    FIRST_ATTEMPT_AT_FIELD_NUMBER: _builtins.int
+    DIALECT_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     unit: _builtins.str
     """The unit: the fact's kind and id, or an injected request's id."""
     sink: _builtins.str
@@ -128,6 +139,10 @@ class Outcome(_message.Message):
     """The delivery that caused it."""
     trace_id: _builtins.str
     """Trace id, 32 hex digits."""
+    dialect: _builtins.str
+    """Wire shape of that request: a later one uses the same, for TikTok's dedupe."""
+    replay_of: _builtins.str
+    """The dead letter that this is a replay of; empty otherwise."""
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When the delivery was received."""
@@ -139,6 +154,10 @@ class Outcome(_message.Message):
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventOutcome]:
         """Its events."""
+
+    @_builtins.property
+    def first_attempt_at(self) -> _timestamp_pb2.Timestamp:
+        """When a request with it first left; absent where none did."""
 
     def __init__(
         self,
@@ -154,10 +173,13 @@ class Outcome(_message.Message):
         events: _abc.Iterable[Global___EventOutcome] | None = ...,
         delivery_id: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        first_attempt_at: _timestamp_pb2.Timestamp | None = ...,
+        dialect: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "first_attempt_at", b"first_attempt_at", "received_at", b"received_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "delivery_id", b"delivery_id", "ended_at", b"ended_at", "events", b"events", "kind", b"kind", "reason", b"reason", "received_at", b"received_at", "shop", b"shop", "sink", b"sink", "trace_id", b"trace_id", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "delivery_id", b"delivery_id", "dialect", b"dialect", "ended_at", b"ended_at", "events", b"events", "first_attempt_at", b"first_attempt_at", "kind", b"kind", "reason", b"reason", "received_at", b"received_at", "replay_of", b"replay_of", "shop", b"shop", "sink", b"sink", "trace_id", b"trace_id", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,6 +208,12 @@ class DeadLetter(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     ORIGINAL_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    EVENT_IDS_FIELD_NUMBER: _builtins.int
+    FACT_KIND_FIELD_NUMBER: _builtins.int
+    UPSTREAM_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRIGGERED_AT_FIELD_NUMBER: _builtins.int
+    CONTENT_ENCODING_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     dead_letter_id: _builtins.str
     """Unique."""
     service: _builtins.str
@@ -214,6 +242,14 @@ class DeadLetter(_message.Message):
     """Trace of the original, W3C `traceparent`."""
     topic: _builtins.str
     """Topic of the delivery."""
+    fact_kind: _builtins.str
+    """Kind of the fact that `original` is, such as `order_paid`; empty where it is a delivery's body."""
+    upstream_request_id: _builtins.str
+    """The upstream's id of the request that was refused."""
+    content_encoding: _builtins.str
+    """`Content-Encoding` of the original, where it is a delivery's body."""
+    replay_of: _builtins.str
+    """The dead letter that this one is the failed replay of; empty otherwise."""
     @_builtins.property
     def died_at(self) -> _timestamp_pb2.Timestamp:
         """When it was given up."""
@@ -225,6 +261,14 @@ class DeadLetter(_message.Message):
     @_builtins.property
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When the delivery was received."""
+
+    @_builtins.property
+    def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the events that were given up; empty where all of the unit's were, or none has an id."""
+
+    @_builtins.property
+    def triggered_at(self) -> _timestamp_pb2.Timestamp:
+        """When Shopify triggered the delivery; absent where it did not say."""
 
     def __init__(
         self,
@@ -246,10 +290,16 @@ class DeadLetter(_message.Message):
         topic: _builtins.str = ...,
         original: _sealed_pb2.Payload | None = ...,
         received_at: _timestamp_pb2.Timestamp | None = ...,
+        event_ids: _abc.Iterable[_builtins.str] | None = ...,
+        fact_kind: _builtins.str = ...,
+        upstream_request_id: _builtins.str = ...,
+        triggered_at: _timestamp_pb2.Timestamp | None = ...,
+        content_encoding: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["died_at", b"died_at", "original", b"original", "received_at", b"received_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["died_at", b"died_at", "original", b"original", "received_at", b"received_at", "triggered_at", b"triggered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "code", b"code", "dead_letter_id", b"dead_letter_id", "delivery_id", b"delivery_id", "died_at", b"died_at", "message", b"message", "original", b"original", "path", b"path", "reason_class", b"reason_class", "received_at", b"received_at", "service", b"service", "shop", b"shop", "sink", b"sink", "topic", b"topic", "traceparent", b"traceparent", "unit", b"unit", "upstream_code", b"upstream_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "code", b"code", "content_encoding", b"content_encoding", "dead_letter_id", b"dead_letter_id", "delivery_id", b"delivery_id", "died_at", b"died_at", "event_ids", b"event_ids", "fact_kind", b"fact_kind", "message", b"message", "original", b"original", "path", b"path", "reason_class", b"reason_class", "received_at", b"received_at", "replay_of", b"replay_of", "service", b"service", "shop", b"shop", "sink", b"sink", "topic", b"topic", "traceparent", b"traceparent", "triggered_at", b"triggered_at", "unit", b"unit", "upstream_code", b"upstream_code", "upstream_request_id", b"upstream_request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,8 @@ class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Source.ValueTy
     """Found by reconciliation: Shopify had it, no webhook came."""
     SOURCE_INJECTED: _Source.ValueType  # 5
     """Handed in over gRPC."""
+    SOURCE_REPLAY: _Source.ValueType  # 6
+    """A dead letter that is tried again."""
 
 class Source(_Source, metaclass=_SourceEnumTypeWrapper):
     """Who sent a delivery."""
@@ -55,6 +57,8 @@ SOURCE_RECONCILER: Source.ValueType  # 4
 """Found by reconciliation: Shopify had it, no webhook came."""
 SOURCE_INJECTED: Source.ValueType  # 5
 """Handed in over gRPC."""
+SOURCE_REPLAY: Source.ValueType  # 6
+"""A dead letter that is tried again."""
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
@@ -93,7 +97,9 @@ class Delivery(_message.Message):
     event_id: _builtins.str
     """Shopify's id of the merchant action; shared by deliveries, so never a dedupe key."""
     secret_id: _builtins.str
-    """Which of the configured secrets the signature fitted: shop handle or `_app`, then its place."""
+    """Which of the configured secrets the signature fitted: shop handle or `_app`, then its place; of
+    an unknown shop, the key's fingerprint.
+    """
     traceparent: _builtins.str
     """Trace of the request, W3C `traceparent`."""
     content_encoding: _builtins.str
