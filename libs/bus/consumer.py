@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -24,7 +24,10 @@ from libs.retry import RetryPolicy
 _log = structlog.stdlib.get_logger()
 
 _PARK_S: Final = 15.0
-"""Until parked units have a stream of their own, they come back after this, costing no attempt."""
+"""Where a handler parks nothing itself, what waits for a person comes back after this."""
+
+_SET_ASIDE_AT_ONCE: Final = 500
+_REMEMBERED_MAX: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -35,8 +38,10 @@ class Unit:
     sequence: int
     data: bytes
     attempts: int
-    """Counted tries before this one."""
+    """Counted tries before this one. The handler may know better, where `tried_here` is false."""
     redelivered: bool
+    tried_here: bool = False
+    """Whether this process has tried it before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class GivenUp:
     unit: Unit
     reason: str
     error: ServiceError
+
+
+SetAside = Callable[[Sequence[Unit]], Awaitable[None]]
+"""Stores units of several keys where they wait for their turn; returns when they are durable."""
 
 
 class Handler(Protocol):
@@ -71,6 +80,12 @@ class ConsumerSpec:
     batch_max: int = 1000
     key: Callable[[str], str]
     """Units of one key are handled in order, those of different keys at the same time."""
+    allowance: Callable[[], int | None] = lambda: None
+    """How many messages may be in hand at present; None: as many as there is room for."""
+    set_aside: SetAside | None = None
+    """Where units of a key go that has `waiting_max` in hand: it must not fill the consumer, or
+    every other key waits behind it."""
+    waiting_max: int = 300
 
 
 class Consumer:
@@ -84,6 +99,7 @@ class Consumer:
         self._clock = clock
         self._random = random
         self._attempts: dict[int, int] = {}
+        self._overflow: list[Msg] = []
         self._in_hand: dict[int, Msg] = {}
         self._waiting: dict[str, deque[Msg]] = {}
         self._workers: set[asyncio.Task[None]] = set()
@@ -101,7 +117,12 @@ class Consumer:
         )
         beats = asyncio.create_task(self._beat(), name="beat")
         try:
-            async with Puller(self._nats, self._spec.settings, capacity=self._capacity()) as puller:
+            async with Puller(
+                self._nats,
+                self._spec.settings,
+                capacity=self._capacity(),
+                allowance=self._spec.allowance,
+            ) as puller:
                 ready()
                 await self._take_until_stopped(puller)
             if self._workers:
@@ -142,13 +163,39 @@ class Consumer:
         self._in_hand[sequence] = message
         key = self._spec.key(message.subject)
         waiting = self._waiting.get(key)
-        if waiting is not None:
+        if waiting is None:
+            self._waiting[key] = deque([message])
+            self._start(self._work(key))
+        elif self._spec.set_aside is None or len(waiting) < self._spec.waiting_max:
             waiting.append(message)
-            return
-        self._waiting[key] = deque([message])
-        worker = asyncio.create_task(self._work(key), name=f"work {self._spec.settings.durable}")
+        else:
+            self._overflow.append(message)
+            if len(self._overflow) == 1:
+                self._start(self._work_off_overflow())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        worker = asyncio.create_task(work, name=f"work {self._spec.settings.durable}")
         self._workers.add(worker)
         worker.add_done_callback(self._workers.discard)
+
+    async def _work_off_overflow(self) -> None:
+        while self._overflow:
+            batch = self._overflow[:_SET_ASIDE_AT_ONCE]
+            units = [self._unit(message) for message in batch]
+            results: Sequence[ServiceError | None] = [None] * len(units)
+            try:
+                if self._spec.set_aside is not None:
+                    await self._spec.set_aside(units)
+            except ServiceError as error:
+                results = [error] * len(units)
+            except Exception as error:  # noqa: BLE001  # they come again, and the lane goes on
+                _log.exception("set_aside_failed", durable=self._spec.settings.durable)
+                unforeseen = ServiceError(Kind.THROTTLED, "unforeseen", type(error).__name__)
+                results = [unforeseen] * len(units)
+            for unit, result in zip(units, results, strict=True):
+                await self._settle(unit, result)
+            # Only now: what comes meanwhile joins the queue instead of starting a second worker.
+            del self._overflow[: len(batch)]
 
     async def _work(self, key: str) -> None:
         waiting = self._waiting[key]
@@ -189,6 +236,7 @@ class Consumer:
             message.data,
             self._attempts.get(sequence, 0),
             (metadata.num_delivered or 1) > 1,
+            sequence in self._attempts,
         )
 
     async def _settle(self, unit: Unit, error: ServiceError | None) -> None:
@@ -198,7 +246,6 @@ class Consumer:
         verdict = verdict_of(
             error,
             attempts=attempts,
-            circuit_open=False,
             policy=self._spec.policy,
             random=self._random,
         )
@@ -210,8 +257,7 @@ class Consumer:
                     await self._spec.handler.bury(GivenUp(unit, reason, error))
                     await self._finish(unit, message)
                 case Later(delay_s, counted):
-                    if counted:
-                        self._attempts[unit.sequence] = attempts
+                    self._remember(unit.sequence, attempts if counted else unit.attempts)
                     await message.nak(delay=delay_s)
                 case Park():
                     await message.nak(delay=_PARK_S)
@@ -222,6 +268,12 @@ class Consumer:
             _log.exception("bury_failed", subject=unit.subject)
         finally:
             del self._in_hand[unit.sequence]
+
+    def _remember(self, sequence: int, attempts: int) -> None:
+        # What another replica finished is never forgotten otherwise.
+        if len(self._attempts) >= _REMEMBERED_MAX and sequence not in self._attempts:
+            del self._attempts[next(iter(self._attempts))]
+        self._attempts[sequence] = attempts
 
     async def _finish(self, unit: Unit, message: Msg) -> None:
         self._attempts.pop(unit.sequence, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -27,6 +27,8 @@ _SILENCE_S: Final = _EXPIRES_S + 3.0
 """A server that says nothing for so long, not even that a pull has expired, has lost it."""
 
 _AFTER_TROUBLE_S: Final = 0.5
+_LOOK_AGAIN_S: Final = 0.25
+"""How soon a change of the allowance is noticed where nothing else happens."""
 _DRAIN_S: Final = 2.0
 
 PRIORITY_GROUP: Final = "worker"
@@ -84,10 +86,18 @@ async def ensure_consumer(nats: Client, settings: ConsumerSettings) -> None:
 class Puller:
     """Keeps up to `capacity` messages at hand. Use as an async context manager."""
 
-    def __init__(self, nats: Client, settings: ConsumerSettings, *, capacity: int) -> None:
+    def __init__(
+        self,
+        nats: Client,
+        settings: ConsumerSettings,
+        *,
+        capacity: int,
+        allowance: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._nats = nats
         self._settings = settings
         self._capacity = capacity
+        self._allowance = allowance
         self._queue: asyncio.Queue[Msg] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
@@ -96,7 +106,6 @@ class Puller:
         self._refused = False
         self._pin_id: str | None = None
         self._task: asyncio.Task[None] | None = None
-        self.paused = False
 
     async def __aenter__(self) -> Self:
         self._inbox = self._nats.new_inbox()
@@ -163,11 +172,13 @@ class Puller:
 
     async def _keep_pulling(self) -> None:
         while True:
-            room = self._capacity - self._queue.qsize()
-            if room <= self._capacity // 2 or self.paused:
+            allowed = self._allowance()
+            capacity = self._capacity if allowed is None else min(allowed, self._capacity)
+            room = capacity - self._queue.qsize()
+            if room <= capacity // 2:
                 self._taken.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._taken.wait(), 1.0)
+                    await asyncio.wait_for(self._taken.wait(), _LOOK_AGAIN_S)
                 continue
             try:
                 await self._pull(room)

@@ -33,6 +33,12 @@ NORMALIZER: Final = "normalizer"
 BY_EVENT: Final = "by_event"
 """In place of a sink in OUTCOMES: which unit an event id belongs to. No sink is called so."""
 
+LETTER_STATES: Final = "dead_letter"
+"""In place of a sink in OUTCOMES: what became of a dead letter. No sink is called so."""
+
+REPLAY: Final = "replay."
+"""How the ids of facts and deliveries begin that are tried again after they were given up."""
+
 _TOKEN_CHARS_MAX: Final = 200
 
 _PLAIN: Final = frozenset(
@@ -130,6 +136,11 @@ def outcome(sink: str, shop: str, unit: str) -> str:
 def parked(service: str, connection: str) -> str:
     """What waits for a connection."""
     return f"parked.{service}.{token(connection)}"
+
+
+def is_replay(fact_subject: str) -> bool:
+    """Whether a fact is one that is tried again after it was given up."""
+    return fact_subject.split(".", 5)[5].startswith(token(REPLAY))
 
 
 def dead_letter(service: str, reason: str, shop: str) -> str:

@@ -9,10 +9,13 @@ from libs.errors import Kind, ServiceError
 from libs.ids import Random
 from libs.retry import RetryPolicy
 
-_OUR_OWN: Final = frozenset({"nats_unavailable", "refused_by_nats", "contended"})
-"""Trouble of our own store: the unit has not been tried, or its outcome could not be recorded."""
+_NOT_TRIED: Final = frozenset({"nats_unavailable", "refused_by_nats", "contended", "gate_shut"})
+"""Trouble of our own store, or a gate that is shut: the unit has not been tried, or its outcome
+could not be recorded."""
 
-_OUR_OWN_S: Final = 2.0
+_NOT_TRIED_S: Final = 2.0
+_DELAY_MOST_S: Final = 15.0
+"""So that the end of an outage is noticed soon, whatever an upstream asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,12 @@ def verdict_of(
     error: ServiceError | None,
     *,
     attempts: int,
-    circuit_open: bool,
     policy: RetryPolicy,
     random: Random,
 ) -> Verdict:
     """The verdict on a unit whose last try ended in `error` after `attempts` counted tries.
 
-    Attempts count only while the circuit is closed: an outage or a throttle costs time, never a
-    unit.
+    Attempts count only while the gates are open: an outage or a throttle costs time, never a unit.
     """
     match error:
         case None:
@@ -66,12 +67,15 @@ def verdict_of(
         case ServiceError(kind=Kind.AUTH):
             return Park(error.code)
         case ServiceError(kind=Kind.THROTTLED):
-            return Later(error.retry_after_s or policy.probe_s, counted=False)
-        case ServiceError(code=code) if code in _OUR_OWN:
-            return Later(_OUR_OWN_S, counted=False)
-        case _ if circuit_open:
-            return Later(policy.probe_s, counted=False)
+            return Later(_within(error.retry_after_s or policy.probe_s), counted=False)
+        case ServiceError(code=code) if code in _NOT_TRIED:
+            return Later(_within(error.retry_after_s or _NOT_TRIED_S), counted=False)
         case _ if attempts >= policy.attempts_max:
             return DeadLetter(f"exhausted/{error.code}")
         case _:
-            return Later(policy.delay_s(attempts, random))
+            asked_s = error.retry_after_s
+            return Later(policy.delay_s(attempts, random) if asked_s is None else _within(asked_s))
+
+
+def _within(delay_s: float) -> float:
+    return min(delay_s, _DELAY_MOST_S)

@@ -14,30 +14,27 @@ _POLICY = RetryPolicy(attempts_max=3, base_s=1.0, cap_s=4.0, probe_s=7.0)
 
 
 @pytest.mark.parametrize(
-    ("error", "attempts", "circuit_open", "expected"),
+    ("error", "attempts", "expected"),
     [
-        (None, 1, False, Done()),
-        (ServiceError(Kind.PERMANENT, "bad"), 1, False, DeadLetter("permanent/bad")),
-        (ServiceError(Kind.PERMANENT, "bad"), 1, True, DeadLetter("permanent/bad")),
-        (ServiceError(Kind.AUTH, "token_dead"), 9, False, Park("token_dead")),
-        (ServiceError(Kind.THROTTLED, "slow", retry_after_s=3), 9, False, Later(3, counted=False)),
-        (ServiceError(Kind.THROTTLED, "slow"), 9, False, Later(7.0, counted=False)),
-        (ServiceError(Kind.RETRYABLE, "nats_unavailable"), 9, False, Later(2.0, counted=False)),
-        (ServiceError(Kind.RETRYABLE, "down"), 9, True, Later(7.0, counted=False)),
-        (ServiceError(Kind.RETRYABLE, "down"), 3, False, DeadLetter("exhausted/down")),
-        (ServiceError(Kind.RETRYABLE, "down"), 1, False, Later(0.5)),
-        (ServiceError(Kind.RETRYABLE, "down"), 2, False, Later(1.0)),
+        (None, 1, Done()),
+        (ServiceError(Kind.PERMANENT, "bad"), 1, DeadLetter("permanent/bad")),
+        (ServiceError(Kind.AUTH, "token_dead"), 9, Park("token_dead")),
+        (ServiceError(Kind.THROTTLED, "slow", retry_after_s=3), 9, Later(3, counted=False)),
+        (ServiceError(Kind.THROTTLED, "slow"), 9, Later(7.0, counted=False)),
+        (ServiceError(Kind.THROTTLED, "slow", retry_after_s=3600), 9, Later(15, counted=False)),
+        (ServiceError(Kind.RETRYABLE, "nats_unavailable"), 9, Later(2.0, counted=False)),
+        (ServiceError(Kind.RETRYABLE, "gate_shut", retry_after_s=4), 9, Later(4, counted=False)),
+        (ServiceError(Kind.RETRYABLE, "down"), 3, DeadLetter("exhausted/down")),
+        (ServiceError(Kind.RETRYABLE, "down"), 1, Later(0.5)),
+        (ServiceError(Kind.RETRYABLE, "down"), 2, Later(1.0)),
+        (ServiceError(Kind.RETRYABLE, "down", retry_after_s=9), 1, Later(9)),
+        (ServiceError(Kind.RETRYABLE, "down", retry_after_s=99), 1, Later(15)),
     ],
 )
 def test_each_kind_of_error_has_its_verdict(
-    error: ServiceError | None,
-    attempts: int,
-    circuit_open: bool,  # noqa: FBT001
-    expected: Verdict,
+    error: ServiceError | None, attempts: int, expected: Verdict
 ) -> None:
-    verdict = verdict_of(
-        error, attempts=attempts, circuit_open=circuit_open, policy=_POLICY, random=lambda: 0.5
-    )
+    verdict = verdict_of(error, attempts=attempts, policy=_POLICY, random=lambda: 0.5)
 
     assert verdict == expected
 
@@ -46,9 +43,7 @@ def test_each_kind_of_error_has_its_verdict(
 def test_a_counted_retry_ends_and_never_waits_beyond_the_cap(attempts: int, draw: float) -> None:
     error = ServiceError(Kind.RETRYABLE, "down")
 
-    verdict = verdict_of(
-        error, attempts=attempts, circuit_open=False, policy=_POLICY, random=lambda: draw
-    )
+    verdict = verdict_of(error, attempts=attempts, policy=_POLICY, random=lambda: draw)
 
     if attempts >= _POLICY.attempts_max:
         assert isinstance(verdict, DeadLetter)
