@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/delivery/v1/gate.proto\x12\x14tidewire.delivery.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x01\n\x04Gate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04shut\x18\x02 \x01(\x08\x12\x30\n\x06reason\x18\x03 \x01(\x0e\x32 .tidewire.delivery.v1.GateReason\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08probe_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06probes\x18\x07 \x01(\x05\x12\x0c\n\x04note\x18\x08 \x01(\t\"\xaf\x01\n\nParkedUnit\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04sink\x18\x03 \x01(\t\x12\x15\n\rconnection_id\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0c\n\x04shop\x18\x06 \x01(\t\x12-\n\tparked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t*\x96\x01\n\nGateReason\x12\x1b\n\x17GATE_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14GATE_REASON_OPERATOR\x10\x01\x12\x1b\n\x17GATE_REASON_CREDENTIALS\x10\x02\x12\x16\n\x12GATE_REASON_OUTAGE\x10\x03\x12\x1c\n\x18GATE_REASON_DEAD_LETTERS\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftidewire/delivery/v1/gate.proto\x12\x14tidewire.delivery.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x01\n\x04Gate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04shut\x18\x02 \x01(\x08\x12\x30\n\x06reason\x18\x03 \x01(\x0e\x32 .tidewire.delivery.v1.GateReason\x12\x0c\n\x04\x63ode\x18\x04 \x01(\t\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08probe_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06probes\x18\x07 \x01(\x05\x12\x0c\n\x04note\x18\x08 \x01(\t\x12\x0c\n\x04mark\x18\t \x01(\t\"\xaf\x01\n\nParkedUnit\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04sink\x18\x03 \x01(\t\x12\x15\n\rconnection_id\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x0c\n\x04shop\x18\x06 \x01(\t\x12-\n\tparked_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t*\x96\x01\n\nGateReason\x12\x1b\n\x17GATE_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14GATE_REASON_OPERATOR\x10\x01\x12\x1b\n\x17GATE_REASON_CREDENTIALS\x10\x02\x12\x16\n\x12GATE_REASON_OUTAGE\x10\x03\x12\x1c\n\x18GATE_REASON_DEAD_LETTERS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidewire.delivery.v1.gate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GATEREASON']._serialized_start=489
-  _globals['_GATEREASON']._serialized_end=639
+  _globals['_GATEREASON']._serialized_start=503
+  _globals['_GATEREASON']._serialized_end=653
   _globals['_GATE']._serialized_start=91
-  _globals['_GATE']._serialized_end=308
-  _globals['_PARKEDUNIT']._serialized_start=311
-  _globals['_PARKEDUNIT']._serialized_end=486
+  _globals['_GATE']._serialized_end=322
+  _globals['_PARKEDUNIT']._serialized_start=325
+  _globals['_PARKEDUNIT']._serialized_end=500
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,7 @@ class Gate(_message.Message):
     PROBE_AT_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    MARK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The key: `sink.events`, `connection.example.events.C123`."""
     shut: _builtins.bool
@@ -78,6 +79,8 @@ class Gate(_message.Message):
     """Probes that failed since it was shut."""
     note: _builtins.str
     """What the person wrote who shut it."""
+    mark: _builtins.str
+    """What shut it, such as a fingerprint of the credentials: something else may be let through."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -97,10 +100,11 @@ class Gate(_message.Message):
         probe_at: _timestamp_pb2.Timestamp | None = ...,
         probes: _builtins.int = ...,
         note: _builtins.str = ...,
+        mark: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["probe_at", b"probe_at", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "name", b"name", "note", b"note", "probe_at", b"probe_at", "probes", b"probes", "reason", b"reason", "shut", b"shut", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "mark", b"mark", "name", b"name", "note", b"note", "probe_at", b"probe_at", "probes", b"probes", "reason", b"reason", "shut", b"shut", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
