@@ -11,16 +11,19 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 from nats.aio.client import Client
 
+from libs import metric_names
 from libs.bus import subjects
 from libs.bus.commit_log import CommitLog, ConflictError, Entry
 from libs.bus.scan import page
 from libs.clock import Clock
 from libs.errors import ServiceError
+from libs.telemetry import Metrics
 from tidewire.delivery.v1 import gate_pb2
 
 _log = structlog.stdlib.get_logger()
@@ -94,7 +97,7 @@ class GateBook:
     What cannot be written for want of NATS holds for this process until it can be read again.
     """
 
-    def __init__(self, nats: Client, log: CommitLog, clock: Clock) -> None:
+    def __init__(self, nats: Client, log: CommitLog, clock: Clock, metrics: Metrics) -> None:
         self._nats = nats
         self._log = log
         self._clock = clock
@@ -102,6 +105,8 @@ class GateBook:
         self._last_sequence = 0
         self._stopping = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
+        for kind in ("sink", "connection"):
+            metrics.gauge(metric_names.GATES_SHUT, partial(self._count_shut, kind), kind=kind)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Follows the bucket until `stop`; ready once it has been read to its end."""
@@ -193,6 +198,9 @@ class GateBook:
             return gate_pb2.Gate(name=name)
 
         return await self._change(name, decide)
+
+    def _count_shut(self, kind: str) -> float:
+        return float(sum(gate.name.startswith(f"{kind}.") for gate in self.all()))
 
     def _set_probe(self, gate: gate_pb2.Gate) -> None:
         wait_s = probe_wait_s(gate.reason, gate.probes)

@@ -50,12 +50,15 @@ EVENTS_SENT: Final = "tidewire_events_sent_total"
 EVENTS_REFUSED: Final = "tidewire_events_refused_total"
 EVENTS_RETRIED: Final = "tidewire_events_retried_total"
 EVENTS_IGNORED: Final = "tidewire_events_ignored_total"
+EVENTS_PARKED: Final = "tidewire_events_parked_total"
 EVENTS_REQUEST: Final = "tidewire_events_request_seconds"
 EVENTS_BATCH: Final = "tidewire_events_batch_events"
 
 CONSUMER_LAG: Final = "tidewire_consumer_lag_messages"
 CONSUMER_HANDLED: Final = "tidewire_consumer_handled_total"
 DEAD_LETTERS: Final = "tidewire_dead_letters_total"
+GATES_SHUT: Final = "tidewire_gates_shut"
+PARKED_UNITS: Final = "tidewire_parked_units"
 
 UPSTREAM_CALLS: Final = "tidewire_upstream_calls_total"
 UPSTREAM_CALL: Final = "tidewire_upstream_call_seconds"
@@ -129,6 +132,7 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     ),
     EVENTS_RETRIED: _counter("Events sent again after a failed request.", "event_name", "dialect"),
     EVENTS_IGNORED: _counter("Facts that are no event for us, by reason.", "reason"),
+    EVENTS_PARKED: _counter("Facts set aside to wait for their connection, by reason.", "reason"),
     EVENTS_REQUEST: _histogram(
         "Time of one request to the events upstream.", "dialect", unit="s", buckets=_CALL_S
     ),
@@ -145,6 +149,10 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
         "Messages set aside for good, by service and class of reason (permanent, exhausted, …).",
         "service",
         "reason",
+    ),
+    GATES_SHUT: _gauge("Gates that are shut: whole sinks, or connections.", "kind"),
+    PARKED_UNITS: _gauge(
+        "Units that wait with their connection, by service.", "service", unit="{unit}"
     ),
     UPSTREAM_CALLS: _counter(
         "Calls to an upstream, by result: `ok` or the kind of error.", "upstream", "result"

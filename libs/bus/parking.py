@@ -14,11 +14,13 @@ from typing import Final
 import structlog
 from nats.aio.client import Client
 
+from libs import metric_names
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api, refused
 from libs.bus.commit_log import ENTRIES_MAX, CommitLog, Entry
 from libs.bus.scan import page
 from libs.errors import ServiceError
+from libs.telemetry import Metrics
 from tidewire.delivery.v1 import gate_pb2
 
 _log = structlog.stdlib.get_logger()
@@ -29,13 +31,16 @@ _LOOK_EVERY_S: Final = 1.0
 class ParkingLot:
     """The queues of one service; a part that keeps an eye on which of them hold something."""
 
-    def __init__(self, nats: Client, log: CommitLog, service: str) -> None:
+    def __init__(self, nats: Client, log: CommitLog, service: str, metrics: Metrics) -> None:
         self._nats = nats
         self._log = log
         self._service = service
         self._depths: dict[str, int] = {}
         self._writes = 0
         self._stopping = asyncio.Event()
+        metrics.gauge(
+            metric_names.PARKED_UNITS, lambda: float(sum(self._depths.values())), service=service
+        )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Counts what is parked, again and again, until `stop`; ready after the first count."""

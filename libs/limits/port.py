@@ -69,3 +69,26 @@ class Limiter(Protocol):
 
         Raises nothing.
         """
+
+
+class Unlimited:
+    """The limiter that lets everything pass, for tests and for upstreams without limits."""
+
+    async def turn(
+        self,
+        limits: Sequence[str],
+        *,
+        weight: int = 1,
+        priority: Priority = Priority.LIVE,
+        shop: str = "",
+        max_wait_s: float = 1.0,
+    ) -> None:
+        pass
+
+    async def report(
+        self, limits: Sequence[str], *, retry_after_s: float | None, code: str
+    ) -> None:
+        pass
+
+    async def observe(self, limit: str, seen: BucketSeen) -> None:
+        pass

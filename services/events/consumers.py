@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from libs.bus import subjects
-from libs.bus.consumer import ConsumerSpec, Handler
+from libs.bus.consumer import ConsumerSpec
 from libs.bus.pull import ConsumerSettings
 from libs.retry import RetryPolicy
 from libs.sinks import EVENTS_FACTS
+from services.events.gatekeeper import Gatekeeper
+from services.events.handlers import Handlers
+
+_IN_HAND_MAX: Final = 2000
+"""Of one lane. A quiet shop's fact is let past a busy one's as soon as it is within these."""
+
+_OF_ONE_SHOP_MAX: Final = 500
 
 
-def conversions(handler: Handler, lane: int, policy: RetryPolicy) -> ConsumerSpec:
+def conversions(
+    handlers: Handlers, gatekeeper: Gatekeeper, lane: int, policy: RetryPolicy
+) -> ConsumerSpec:
     """Facts of one lane that TikTok is told of."""
     return ConsumerSpec(
         settings=ConsumerSettings(
@@ -17,16 +28,23 @@ def conversions(handler: Handler, lane: int, policy: RetryPolicy) -> ConsumerSpe
             durable=subjects.events_durable(lane),
             filters=tuple(subjects.facts_in_lane(kind, lane) for kind in EVENTS_FACTS),
             ack_wait_s=15.0,
-            max_ack_pending=1000,
+            max_ack_pending=_IN_HAND_MAX,
             pinned=True,
         ),
-        handler=handler,
+        handler=handlers,
         policy=policy,
         batch_max=1000,
-        key=shop_of,
+        key=queue_of,
+        allowance=gatekeeper.allowance,
+        set_aside=handlers.set_aside,
+        waiting_max=_OF_ONE_SHOP_MAX,
     )
 
 
-def shop_of(subject: str) -> str:
-    """The shop token of `commerce.fact.<kind>.<lane>.<shop>.<id>`: what is kept in order."""
-    return subject.split(".", 5)[4]
+def queue_of(subject: str) -> str:
+    """The shop token of `commerce.fact.<kind>.<lane>.<shop>.<id>`: what is kept in order.
+
+    What is tried again after it was given up has a queue of its own: it gives way to live facts.
+    """
+    shop = subject.split(".", 5)[4]
+    return f"{shop} replay" if subjects.is_replay(subject) else shop

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -15,332 +16,403 @@ from libs.bus import subjects
 from libs.bus.consumer import GivenUp, Unit
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
-from libs.sinks import unit_of
+from libs.http.classify import may_have_arrived
+from libs.limits import Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
-from services.events import facts
-from services.events.domain.answers import Answered, Meaning
-from services.events.domain.conversions import decide_cart, decide_checkout, decide_purchase
-from services.events.domain.model import Conversion, Ignored
-from services.events.domain.settings import EventSettings
-from services.events.domain.tracked import decide_tracked
-from services.events.ports import DeadLetters, Opener, Outcomes, Pixel, Pixels
-from services.events.sender import Outgoing, Sender, Sent
+from services.events.gatekeeper import Gatekeeper
+from services.events.mapping import map_share
+from services.events.ports import (
+    DeadLetters,
+    Known,
+    Opener,
+    Outcomes,
+    Pair,
+    Parking,
+    Pixel,
+    Pixels,
+)
+from services.events.records import attempt_of, letter_of, outcome_of, reason_of, reference_of
+from services.events.sender import Errand, Outgoing, Sender
+from services.events.shares import MAYBE_SENT, Share, Task, pixel_of, worst
 from tidewire.commerce.v1 import fact_pb2, record_pb2
-from tidewire.delivery.v1 import outcome_pb2
+from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 _log = structlog.stdlib.get_logger()
 
 _GONE_AFTER_S: Final = 60.0
 """How much longer than ingest this process may take to notice a new connection."""
 
-_KINDS: Final = {
-    Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
-    Meaning.UNCERTAIN: outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
-}
-_WORST_FIRST: Final = (
-    outcome_pb2.OUTCOME_KIND_DEAD,
-    outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
-    outcome_pb2.OUTCOME_KIND_DELIVERED,
-    outcome_pb2.OUTCOME_KIND_IGNORED,
-)
+_MAYBE_SENT_AFTER_S: Final = 47 * 3600.0
+"""TikTok drops repetitions for 48 hours; the last hour is for a request under way."""
+
+_APART_FROM: Final = 3
+"""Tries from which units that fail are sent in ever smaller requests: a failure that is one unit's
+own is then found in O(log n) tries, and its neighbours get through."""
+
+_PARTS_MAX: Final = 32
 
 
-@dataclass(slots=True)
-class _Share:
-    """One unit at one pixel."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the handlers work with."""
 
-    sink: str
-    pixel: Pixel | None
-    """None where this process does not know the connection (yet, or any more)."""
-    conversions: list[Conversion]
-    skipped: list[outcome_pb2.EventOutcome] = field(default_factory=list)
-    """Events of the unit that are not sent, where they have an id already."""
-    ignored: str = ""
-    sent: list[Sent] = field(default_factory=list)
-    failed: ServiceError | None = None
-
-
-@dataclass(slots=True)
-class _Task:
-    """One unit in hand."""
-
-    unit: Unit
-    record: record_pb2.FactRecord
-    span: SpanRef
-    started_ns: int
-    shares: list[_Share] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return unit_of(self.record.kind, self.record.fact_id)
+    opener: Opener
+    pixels: Pixels
+    sender: Sender
+    gatekeeper: Gatekeeper
+    outcomes: Outcomes
+    dead_letters: DeadLetters
+    parking: Parking
+    tracer: Tracer
+    metrics: Metrics
+    clock: Clock
 
 
 class Handlers:
     """Handles units of one shop at a time, in order."""
 
-    def __init__(
-        self,
-        *,
-        opener: Opener,
-        pixels: Pixels,
-        sender: Sender,
-        outcomes: Outcomes,
-        dead_letters: DeadLetters,
-        tracer: Tracer,
-        metrics: Metrics,
-        clock: Clock,
-    ) -> None:
-        self._opener = opener
-        self._pixels = pixels
-        self._sender = sender
-        self._outcomes = outcomes
-        self._dead_letters = dead_letters
-        self._tracer = tracer
-        self._metrics = metrics
-        self._clock = clock
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
 
     async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
-        """Maps and sends; a unit has ended when all its pixels have their outcome."""
-        tasks = [await self._task(unit) for unit in units]
-        ended = await self._already_ended(tasks)
+        """Maps and sends; a unit has ended when all its pixels have their outcome.
+
+        What is meant for a connection that is shut, or that others wait for already, is parked.
+        """
+        return await self._handle(units, only=None)
+
+    async def drain(self, units: Sequence[Unit], sink: str) -> Sequence[ServiceError | None]:
+        """As `handle`, for what was parked: at one pixel, and nothing is parked again."""
+        return await self._handle(units, only=sink)
+
+    async def set_aside(self, units: Sequence[Unit]) -> None:
+        """Parks units of shops that have too many in hand; they come in order, after those."""
+        parked = []
+        for unit in units:
+            record = _record_of(unit)
+            known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
+            task = Task(unit, record, None, None, SpanRef(0, 0, sampled=False), 0)
+            for sink in record.sinks or known:
+                share = Share(sink, _connection_id(record.shop, sink, known), parked="backlog")
+                parked.append(reference_of(task, share, now_ns=self._around.clock.now_ns()))
+        await self._around.parking.park(parked)
+
+    async def bury(self, given_up: GivenUp, *, only: str | None = None) -> None:
+        """Stores dead letters and outcomes for every pixel at which the unit has not ended."""
+        tasks, known = await self._prepared([given_up.unit], only)
         for task in tasks:
-            task.shares = [s for s in task.shares if (s.sink, task.name) not in ended]
-        await self._send_all(tasks)
+            for share in task.shares:
+                await self._end(task, share, given_up, known)
+
+    async def lose(self, reference: gate_pb2.ParkedUnit) -> None:
+        """Ends a parked unit whose fact has expired: there is nothing left to send."""
+        fact_id = reference.unit.partition(".")[2]
+        record = record_pb2.FactRecord(
+            kind=reference.unit.partition(".")[0], shop=reference.shop, fact_id=fact_id
+        )
+        record.sinks.append(reference.sink)
+        unit = Unit(
+            reference.subject, reference.sequence, record.SerializeToString(), 0, redelivered=True
+        )
+        error = permanent("expired_while_parked", "its connection was shut for longer than 30 days")
+        await self.bury(GivenUp(unit, f"expired/{error.code}", error), only=reference.sink)
+
+    async def _handle(
+        self, units: Sequence[Unit], *, only: str | None
+    ) -> Sequence[ServiceError | None]:
+        tasks, known = await self._prepared(units, only)
+        if only is None:
+            for task in tasks:
+                self._choose_parked(task)
+        known |= await self._send_all(tasks, known)
+        if only is None:
+            await self._park(tasks)
         # What went well is recorded first: a letter that cannot be stored must not send it again.
-        await self._record(tasks, refused=False)
+        await self._record(tasks, known, refused=False)
         await self._bury_refused(tasks)
-        await self._record(tasks, refused=True)
+        await self._record(tasks, known, refused=True)
         for task in tasks:
             self._trace(task)
-        return [_worst(filter(None, map(_unended, task.shares))) for task in tasks]
+        return [self._result(task) for task in tasks]
 
-    async def bury(self, given_up: GivenUp) -> None:
-        """Stores dead letters and outcomes for every pixel at which the unit has not ended."""
-        task = await self._task(given_up.unit)
-        ended = await self._outcomes.ended(
-            task.record.shop, [(share.sink, task.name) for share in task.shares]
-        )
-        for share in task.shares:
-            if (share.sink, task.name) not in ended:
-                await self._end(task, share, given_up)
+    def _result(self, task: Task) -> ServiceError | None:
+        error = task.result()
+        if error is not None and error.kind is Kind.RETRYABLE:
+            # The failure that shut the sink costs no attempt either.
+            return self._around.gatekeeper.shut_error() or error
+        return error
 
-    async def _end(self, task: _Task, share: _Share, given_up: GivenUp) -> None:
-        if not share.ignored:
-            share.sent = [given_up.error] * len(share.conversions)
-            share.failed = None if share.conversions else given_up.error
-            await self._bury(task, share, given_up.error, given_up.reason)
-        outcome = self._outcome(task, share)
-        if not share.ignored:
-            outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
-            outcome.reason = given_up.reason
-        await self._outcomes.record([outcome])
+    # -- reading ---------------------------------------------------------------------------------
 
-    async def _record(self, tasks: Sequence[_Task], *, refused: bool) -> None:
-        outcomes = [
-            self._outcome(task, share)
-            for task in tasks
-            for share in task.shares
-            if _unended(share) is None and (_refusal(share) is not None) is refused
+    async def _prepared(
+        self, units: Sequence[Unit], only: str | None
+    ) -> tuple[list[Task], dict[Pair, Known]]:
+        """The units with their shares mapped, but for those that have ended."""
+        tasks = [await self._opened(unit) for unit in units]
+        pairs = [
+            (s.sink, task.name) for task in tasks for s in task.shares if only in (None, s.sink)
         ]
-        if outcomes:
-            await self._outcomes.record(outcomes)
+        pairs += [pair for task in tasks if (pair := _original(task.record))]
+        known: dict[Pair, Known] = {}
+        if pairs:
+            # Asked for every unit: a durable that was made anew gives old facts out as untried.
+            known = await self._around.outcomes.known(tasks[0].record.shop, pairs)
+        for task in tasks:
+            shares = (s for s in task.shares if only in (None, s.sink))
+            task.shares = [s for s in shares if not _has_ended(known.get((s.sink, task.name)))]
+            for share in task.shares:
+                share.known = known.get((share.sink, task.name))
+                if share.known is not None and not task.unit.tried_here:
+                    task.unit.attempts = max(task.unit.attempts, share.known.outcome.attempts)
+                self._map(task, share, known)
+        return tasks, known
 
-    # -- mapping ---------------------------------------------------------------------------------
-
-    async def _task(self, unit: Unit) -> _Task:
-        started_ns = self._clock.now_ns()
+    async def _opened(self, unit: Unit) -> Task:
+        started_ns = self._around.clock.now_ns()
         record = _record_of(unit)
-        parent = SpanRef.parse(record.traceparent) or self._tracer.start_trace()
-        task = _Task(unit, record, self._tracer.child(parent), started_ns)
-        known = {pixel.sink: pixel for pixel in self._pixels.of_shop(record.shop)}
+        tracer = self._around.tracer
+        parent = SpanRef.parse(record.traceparent) or tracer.start_trace()
+        known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
+        fact: fact_pb2.Fact | None = None
+        trouble: ServiceError | None = None
         try:
             fact = await self._fact(record)
         except ServiceError as error:
             if error.kind is not Kind.PERMANENT:
                 raise
             # This one fact cannot be opened; its neighbours in the batch can.
-            owed = record.sinks or known
-            task.shares = [_Share(sink, known.get(sink), [], failed=error) for sink in owed]
-            return task
+            trouble = error
         # A record that names no sink was written before its shop had any, or by an older writer.
-        for sink in record.sinks or _meant(fact, known.values()):
-            pixel = known.get(sink)
-            share = self._share(pixel, fact) if pixel else self._without_pixel(record, sink)
-            task.shares.append(share)
-        return task
-
-    def _without_pixel(self, record: record_pb2.FactRecord, sink: str) -> _Share:
-        """Its outcome is owed all the same: it waits for the connection, unless that is gone."""
-        age_s = self._clock.now_ns() / 1e9 - record.received_at.seconds
-        if age_s > _GONE_AFTER_S and not self._pixels.is_connected(record.shop, sink):
-            return _Share(sink, None, [], ignored="connection_removed")
-        waits = ServiceError(Kind.AUTH, "connection_missing", f"{sink} is not usable yet")
-        return _Share(sink, None, [], failed=waits)
+        owed = record.sinks or (_meant(fact, known) if fact else known)
+        shares = [Share(s, _connection_id(record.shop, s, known), known.get(s)) for s in owed]
+        return Task(unit, record, fact, trouble, tracer.child(parent), started_ns, shares)
 
     async def _fact(self, record: record_pb2.FactRecord) -> fact_pb2.Fact:
         if not record.HasField("payload"):
             raise _unreadable()
-        opened = await self._opener.open_bytes(record.payload, record.shop)
+        opened = await self._around.opener.open_bytes(record.payload, record.shop)
         try:
             return fact_pb2.Fact.FromString(opened)
         except DecodeError:
             raise _unreadable() from None
 
-    def _share(self, pixel: Pixel, fact: fact_pb2.Fact) -> _Share:
-        now_s = self._clock.now_ns() / 1e9
-        try:
-            decided = _decided(fact, pixel.settings, now_s)
-        except ServiceError as error:
-            return _Share(pixel.sink, pixel, [], failed=error)
-        except Exception as error:  # noqa: BLE001  # a bug met by one fact is not its neighbours'
-            _log.exception("mapping_failed", fact=fact.WhichOneof("happened"))
-            unforeseen = ServiceError(Kind.RETRYABLE, "unforeseen", type(error).__name__)
-            return _Share(pixel.sink, pixel, [], failed=unforeseen)
-        conversions = [one for one in decided if isinstance(one, Conversion)]
-        reasons = [one.reason.value for one in decided if isinstance(one, Ignored)]
-        skipped = _skipped(fact, decided)
-        if not conversions:
-            reason = reasons[0] if reasons else "nothing_to_send"
-            return _Share(pixel.sink, pixel, [], skipped, ignored=reason)
-        if pixel.settings.shadow:
-            return _Share(pixel.sink, pixel, conversions, skipped, ignored="shadow")
-        return _Share(pixel.sink, pixel, conversions, skipped)
+    def _map(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> None:
+        if task.fact is None or task.trouble is not None:
+            share.failed = task.trouble or _unreadable()
+            return
+        if share.pixel is None:
+            self._without_pixel(task.record, share)
+            return
+        now_s = self._around.clock.now_ns() / 1e9
+        first_s = share.first_attempt_s
+        if first_s is not None and now_s - first_s > _MAYBE_SENT_AFTER_S:
+            share.failed = permanent(
+                MAYBE_SENT, "a request with it left 47 hours ago and nobody knows what became of it"
+            )
+            share.class_ = MAYBE_SENT
+            return
+        original = known.get(_original(task.record) or ("", ""))
+        earlier = share.known or original
+        # Once it was tried it is as old as it was then: an outage must not make it too old.
+        as_of_s = now_s if first_s is None else first_s
+        map_share(task, share, earlier.outcome if earlier else None, as_of_s)
 
-    async def _already_ended(self, tasks: Sequence[_Task]) -> set[tuple[str, str]]:
-        """What an earlier try has finished.
+    def _without_pixel(self, record: record_pb2.FactRecord, share: Share) -> None:
+        """Its outcome is owed all the same: it waits for the connection, unless that is gone."""
+        age_s = self._around.clock.now_ns() / 1e9 - record.received_at.seconds
+        connected = self._around.pixels.is_connected(record.shop, share.sink)
+        if age_s > _GONE_AFTER_S and not connected:
+            share.ignored = "connection_removed"
+            return
+        share.failed = ServiceError(
+            Kind.AUTH, "connection_missing", f"{share.sink} is not usable yet"
+        )
 
-        Asked for every unit: a durable that was made anew gives old facts out as if never tried.
-        """
-        pairs = [(share.sink, task.name) for task in tasks for share in task.shares]
-        if not pairs:
-            return set()
-        return await self._outcomes.ended(tasks[0].record.shop, pairs)
+    # -- waiting elsewhere -----------------------------------------------------------------------
+
+    def _choose_parked(self, task: Task) -> None:
+        around = self._around
+        for share in task.shares:
+            if share.is_to_send:
+                share.parked = around.gatekeeper.parks(share.connection_id)
+                if not share.parked and around.parking.is_behind(share.connection_id):
+                    share.parked = "behind"
+
+    async def _park(self, tasks: Sequence[Task]) -> None:
+        """Moves on what waits for its connection, so that its lane need not wait with it."""
+        references = []
+        reasons: Counter[str] = Counter()
+        for task in tasks:
+            for share in task.shares:
+                error = share.unended()
+                if error is not None and error.kind is Kind.AUTH:
+                    share.parked = error.code
+                elif error is not None and error.kind is Kind.RETRYABLE:
+                    # Its connection was shut by this very failure.
+                    share.parked = self._around.gatekeeper.parks(share.connection_id)
+                if share.parked:
+                    references.append(reference_of(task, share, now_ns=self._around.clock.now_ns()))
+                    reasons[share.parked] += 1
+        if references:
+            await self._around.parking.park(references)
+        for reason, count in reasons.items():
+            name = metric_names.EVENTS_PARKED
+            self._around.metrics.counter(name, reason=reason).value += count
 
     # -- sending ---------------------------------------------------------------------------------
 
-    async def _send_all(self, tasks: Sequence[_Task]) -> None:
-        """Each pixel on its own: one that hangs holds up no other of the shop."""
-        by_sink: dict[str, list[tuple[_Task, _Share]]] = {}
-        pixels: dict[str, Pixel] = {}
-        for task in tasks:
-            for share in task.shares:
-                if share.pixel and share.conversions and not share.ignored:
-                    by_sink.setdefault(share.sink, []).append((task, share))
-                    pixels[share.sink] = share.pixel
-        await asyncio.gather(*(self._send(pixels[sink], by_sink[sink]) for sink in by_sink))
+    async def _send_all(
+        self, tasks: Sequence[Task], known: Mapping[Pair, Known]
+    ) -> dict[Pair, Known]:
+        """Sends what is to be sent; what is now recorded of it."""
+        ready = [(task, share) for task in tasks for share in task.shares if share.is_to_send]
+        if not ready:
+            return {}
+        refused = self._around.gatekeeper.refuses()
+        if refused is not None:
+            for _, share in ready:
+                share.failed = refused
+            return {}
+        attempted = await self._note_attempts(ready, known)
+        groups: dict[tuple[str, str, Priority, int], list[tuple[Task, Share]]] = {}
+        for place, (task, share) in enumerate(ready):
+            if share.is_to_send and share.pixel is not None:
+                dialect = share.pixel.settings.dialect.value
+                part = _part(place, len(ready), task.unit.attempts)
+                key = (share.sink, dialect, _priority(task.unit), part)
+                groups.setdefault(key, []).append((task, share))
+        # Each pixel on its own: one that hangs holds up no other of the shop.
+        await asyncio.gather(*(self._send(key[2], pairs) for key, pairs in groups.items()))
+        return attempted | await self._forget_attempts(ready, attempted)
 
-    async def _send(self, pixel: Pixel, pairs: Sequence[tuple[_Task, _Share]]) -> None:
+    async def _send(self, priority: Priority, pairs: Sequence[tuple[Task, Share]]) -> None:
+        pixel = pixel_of(pairs[0][1])
         outgoing = [
             Outgoing(conversion, task.span)
             for task, share in pairs
             for conversion in share.conversions
         ]
-        results = iter(await self._sender.send(pixel, outgoing))
+        errand = Errand(pixel, pairs[0][0].record.shop, priority)
+        results = iter(await self._around.sender.send(errand, outgoing))
         for _, share in pairs:
             share.sent = [next(results) for _ in share.conversions]
 
+    async def _note_attempts(
+        self, ready: Sequence[tuple[Task, Share]], known: Mapping[Pair, Known]
+    ) -> dict[Pair, Known]:
+        """Records that requests are about to leave, durably before they do.
+
+        After a crash this tells what may have been sent from what was not.
+        """
+        fresh = [(task, share) for task, share in ready if share.first_attempt_s is None]
+        if not fresh:
+            return {}
+        now_ns = self._around.clock.now_ns()
+        outcomes = [attempt_of(task, share, now_ns=now_ns) for task, share in fresh]
+        noted = await self._around.outcomes.attempt(outcomes, known)
+        for task, share in fresh:
+            found = noted.get((share.sink, task.name))
+            if found is None:
+                # Another process has ended it meanwhile.
+                task.shares.remove(share)
+                share.conversions = []
+        return noted
+
+    async def _forget_attempts(
+        self, ready: Sequence[tuple[Task, Share]], noted: Mapping[Pair, Known]
+    ) -> dict[Pair, Known]:
+        """Takes back the note of what certainly did not arrive, so that it may wait for long."""
+        unarrived = []
+        for task, share in ready:
+            pair = (share.sink, task.name)
+            error = share.unended()
+            if pair not in noted or error is None or not _did_not_arrive(share):
+                continue
+            outcome = outcome_pb2.Outcome()
+            outcome.CopyFrom(noted[pair].outcome)
+            outcome.ClearField("first_attempt_at")
+            outcome.ClearField("dialect")
+            del outcome.events[:]
+            outcome.attempts = task.unit.attempts + 1
+            unarrived.append(outcome)
+        return await self._around.outcomes.attempt(unarrived, noted) if unarrived else {}
+
     # -- ending ----------------------------------------------------------------------------------
 
-    async def _bury_refused(self, tasks: Sequence[_Task]) -> None:
+    async def _record(
+        self, tasks: Sequence[Task], known: Mapping[Pair, Known], *, refused: bool
+    ) -> None:
+        outcomes = [
+            self._ended(task, share, known)
+            for task in tasks
+            for share in task.shares
+            if not share.parked
+            and share.unended() is None
+            and (share.refusal() is not None) is refused
+        ]
+        if outcomes:
+            await self._around.outcomes.record(outcomes, known)
+
+    async def _bury_refused(self, tasks: Sequence[Task]) -> None:
         """What TikTok or the mapping refused for good: the letter is stored before the outcome."""
         for task in tasks:
             for share in task.shares:
-                error = _refusal(share)
-                if error is not None and _unended(share) is None:
-                    await self._bury(task, share, error, f"permanent/{error.code}")
+                error = share.refusal()
+                if error is not None and not share.parked and share.unended() is None:
+                    await self._bury(task, share, error, reason_of(share, error))
 
-    async def _bury(self, task: _Task, share: _Share, error: ServiceError, reason: str) -> None:
-        record = task.record
-        # What we could not map and what TikTok would not take are different people's work.
-        reason_class = "mapping" if share.failed is not None else reason.partition("/")[0]
-        letter = outcome_pb2.DeadLetter(
-            dead_letter_id=f"{share.sink}.{record.shop}.{task.name}",
-            service="events",
-            reason_class=reason_class,
-            code=error.code,
-            message=error.message,
-            path=error.path or "",
-            shop=record.shop,
-            delivery_id=record.delivery_id,
-            unit=task.name,
-            sink=share.sink,
-            upstream_code=getattr(error, "upstream_code", 0),
-            attempts=task.unit.attempts + 1,
-            traceparent=record.traceparent,
-            original=record.payload,
-            received_at=record.received_at,
-        )
-        letter.died_at.FromNanoseconds(self._clock.now_ns())
-        await self._dead_letters.store(letter)
-        self._metrics.counter(
-            metric_names.DEAD_LETTERS, service="events", reason=reason_class
+    async def _end(
+        self, task: Task, share: Share, given_up: GivenUp, known: Mapping[Pair, Known]
+    ) -> None:
+        reason = given_up.reason
+        if not share.ignored:
+            share.sent = [given_up.error] * len(share.conversions)
+            share.failed = None if share.conversions else (share.failed or given_up.error)
+            share.class_ = reason.partition("/")[0]
+            await self._bury(task, share, given_up.error, reason)
+        outcome = self._ended(task, share, known)
+        if not share.ignored:
+            outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
+            outcome.reason = reason
+        await self._around.outcomes.record([outcome], known)
+
+    async def _bury(self, task: Task, share: Share, error: ServiceError, reason: str) -> None:
+        letter = letter_of(task, share, error, reason, now_ns=self._around.clock.now_ns())
+        await self._around.dead_letters.store(letter)
+        self._around.metrics.counter(
+            metric_names.DEAD_LETTERS, service="events", reason=letter.reason_class
         ).value += 1
 
-    def _outcome(self, task: _Task, share: _Share) -> outcome_pb2.Outcome:
-        events = _event_outcomes(share)
-        error = _refusal(share)
-        outcome = outcome_pb2.Outcome(
-            unit=task.name,
-            sink=share.sink,
-            shop=task.record.shop,
-            kind=_kind(share, events),
-            reason=share.ignored or (f"permanent/{error.code}" if error else ""),
-            attempts=task.unit.attempts + 1 if share.sent else 0,
-            received_at=task.record.received_at,
-            events=events,
-            delivery_id=task.record.delivery_id,
-            trace_id=task.span.trace_hex,
-        )
-        outcome.ended_at.FromNanoseconds(self._clock.now_ns())
+    def _ended(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> outcome_pb2.Outcome:
         if share.ignored:
-            self._metrics.counter(metric_names.EVENTS_IGNORED, reason=share.ignored).value += 1
-        return outcome
+            name = metric_names.EVENTS_IGNORED
+            self._around.metrics.counter(name, reason=share.ignored).value += 1
+        noted = known.get((share.sink, task.name))
+        attempt = noted.outcome if noted is not None else None
+        return outcome_of(task, share, attempt, now_ns=self._around.clock.now_ns())
 
-    def _trace(self, task: _Task) -> None:
+    def _trace(self, task: Task) -> None:
         if not task.span.sampled:
             return
         ignored = next((share.ignored for share in task.shares if share.ignored), "")
+        parked = next((share.parked for share in task.shares if share.parked), "")
         attributes: Mapping[str, str | int] = {
             "fact_id": task.record.fact_id,
             "kind": task.record.kind,
             "shop": task.record.shop,
             "attempt": task.unit.attempts + 1,
-            **({"reason": ignored} if ignored else {}),
+            **({"reason": ignored or parked} if ignored or parked else {}),
+            **({"verdict": "parked"} if parked else {}),
         }
-        self._tracer.emit(
+        self._around.tracer.emit(
             "fact consumed",
             task.span,
             parent=SpanRef.parse(task.record.traceparent),
             start_ns=task.started_ns,
-            end_ns=self._clock.now_ns(),
+            end_ns=self._around.clock.now_ns(),
             attributes=attributes,
-            error=_worst(filter(None, map(_unended, task.shares))),
+            error=worst(error for share in task.shares if (error := share.unended())),
         )
-
-
-def _meant(fact: fact_pb2.Fact, pixels: Iterable[Pixel]) -> list[str]:
-    """The pixels that a fact is for, where its record does not say."""
-    code = fact.events_tracked.pixel_code
-    return [pixel.sink for pixel in pixels if code in ("", pixel.settings.pixel_code)]
-
-
-def _decided(
-    fact: fact_pb2.Fact, settings: EventSettings, now_s: float
-) -> Sequence[Conversion | Ignored]:
-    match fact.WhichOneof("happened"):
-        case "order_paid":
-            return [decide_purchase(facts.paid_order(fact.order_paid), settings, now_s)]
-        case "checkout_started":
-            started = facts.started_checkout(fact.checkout_started)
-            return [decide_checkout(started, settings, now_s)]
-        case "cart_lines_added":
-            added = decide_cart(facts.cart_lines_added(fact.cart_lines_added), settings, now_s)
-            return [added] if isinstance(added, Ignored) else added
-        case "events_tracked":
-            events = map(facts.tracked_event, fact.events_tracked.events)
-            return [decide_tracked(event, settings, now_s) for event in events]
-        case _:
-            return []
 
 
 def _record_of(unit: Unit) -> record_pb2.FactRecord:
@@ -356,82 +428,45 @@ def _unreadable() -> ServiceError:
     return permanent("fact_unreadable", "its bytes are no fact: was it written by another version?")
 
 
-def _skipped(
-    fact: fact_pb2.Fact, decided: Sequence[Conversion | Ignored]
-) -> list[outcome_pb2.EventOutcome]:
-    """Who handed in events asks for each by its id, for those too that are not sent."""
-    events = fact.events_tracked.events
-    return [
-        outcome_pb2.EventOutcome(
-            event_id=event.event_id,
-            event=event.event,
-            kind=outcome_pb2.OUTCOME_KIND_IGNORED,
-            reason=one.reason.value,
-        )
-        for event, one in zip(events, decided, strict=False)
-        if isinstance(one, Ignored)
-    ]
+def _meant(fact: fact_pb2.Fact, known: Mapping[str, Pixel]) -> list[str]:
+    """The pixels that a fact is for, where its record does not say."""
+    code = fact.events_tracked.pixel_code
+    return [sink for sink, pixel in known.items() if code in ("", pixel.settings.pixel_code)]
 
 
-def _unended(share: _Share) -> ServiceError | None:
-    """The error because of which a share must be tried again; None where it has ended."""
-    if share.failed is not None:
-        return share.failed if share.failed.kind is not Kind.PERMANENT else None
-    errors = [sent for sent in share.sent if isinstance(sent, ServiceError)]
-    return _worst(error for error in errors if error.kind is not Kind.PERMANENT)
+def _connection_id(shop: str, sink: str, known: Mapping[str, Pixel]) -> str:
+    """The connection behind a sink; for one that is not usable now, what it is called then."""
+    pixel = known.get(sink)
+    return pixel.connection_id if pixel is not None else f"{shop}.{sink}"
 
 
-def _refusal(share: _Share) -> ServiceError | None:
-    """The error for which a share, or a part of it, is given up."""
-    if share.failed is not None:
-        return share.failed
-    errors = (sent for sent in share.sent if isinstance(sent, ServiceError))
-    return next((error for error in errors if error.kind is Kind.PERMANENT), None)
+def _original(record: record_pb2.FactRecord) -> Pair | None:
+    """The (sink, unit) that a replay was given up as before."""
+    if not record.replay_of:
+        return None
+    for sink in record.sinks:
+        prefix = f"{sink}.{record.shop}."
+        if record.replay_of.startswith(prefix):
+            return sink, record.replay_of.removeprefix(prefix)
+    return None
 
 
-def _worst(errors: Iterable[ServiceError]) -> ServiceError | None:
-    """The error that decides for all: one that waits for a person before one that waits."""
-    found = list(errors)
-    return next((error for error in found if error.kind is Kind.AUTH), found[0] if found else None)
+def _has_ended(known: Known | None) -> bool:
+    return known is not None and known.ended
 
 
-def _kind(
-    share: _Share, events: Sequence[outcome_pb2.EventOutcome]
-) -> outcome_pb2.OutcomeKind.ValueType:
-    if share.failed is not None:
-        return outcome_pb2.OUTCOME_KIND_DEAD
-    if share.ignored:
-        return outcome_pb2.OUTCOME_KIND_IGNORED
-    kinds = {event.kind for event in events}
-    return next(kind for kind in _WORST_FIRST if kind in kinds)
+def _priority(unit: Unit) -> Priority:
+    return Priority.REPLAY if subjects.is_replay(unit.subject) else Priority.LIVE
 
 
-def _event_outcomes(share: _Share) -> list[outcome_pb2.EventOutcome]:
-    if share.ignored:
-        return [
-            outcome_pb2.EventOutcome(
-                event_id=conversion.event_id,
-                event=conversion.name,
-                kind=outcome_pb2.OUTCOME_KIND_IGNORED,
-                reason=share.ignored,
-            )
-            for conversion in share.conversions
-        ] + share.skipped
-    return [
-        _event_outcome(conversion, sent)
-        for conversion, sent in zip(share.conversions, share.sent, strict=True)
-    ] + share.skipped
+def _part(place: int, count: int, attempts: int) -> int:
+    """Which of how many smaller requests a unit goes with, after it has failed some times."""
+    if attempts < _APART_FROM:
+        return -1
+    parts = min(_PARTS_MAX, 1 << min(attempts - _APART_FROM + 1, 8), count)
+    return place * parts // count
 
 
-def _event_outcome(conversion: Conversion, sent: Sent) -> outcome_pb2.EventOutcome:
-    outcome = outcome_pb2.EventOutcome(event_id=conversion.event_id, event=conversion.name)
-    if isinstance(sent, Answered):
-        outcome.kind = _KINDS[sent.meaning]
-        outcome.upstream_code = sent.code
-        outcome.upstream_request_id = sent.request_id
-    else:
-        outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
-        outcome.reason = sent.code
-        outcome.upstream_code = getattr(sent, "upstream_code", 0)
-        outcome.upstream_request_id = getattr(sent, "request_id", "")
-    return outcome
+def _did_not_arrive(share: Share) -> bool:
+    """Whether no request of this try can have been acted upon."""
+    return all(isinstance(one, ServiceError) and not may_have_arrived(one) for one in share.sent)

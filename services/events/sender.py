@@ -12,6 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from libs import metric_names
 from libs.errors import Kind, ServiceError, permanent
+from libs.limits import Limiter, Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events.domain.answers import Answered, RefusedError
 from services.events.domain.dialect import Dialect, HttpRequest
@@ -19,7 +20,9 @@ from services.events.domain.dialects import dialect_of
 from services.events.domain.isolation import parts_after_refusal
 from services.events.domain.model import Conversion
 from services.events.domain.settings import EventSettings
+from services.events.gatekeeper import Gatekeeper
 from services.events.ports import EventsApi, Pixel
+from services.events.shares import Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,38 @@ class Outgoing:
     trace: SpanRef
 
 
-Sent = Answered | ServiceError
-"""What became of one conversion."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """For whom and how urgently requests are made."""
 
+    pixel: Pixel
+    shop: str
+    priority: Priority = Priority.LIVE
+
+
+APP_LIMIT: Final = "tiktok.events.app"
 
 _UNENCODABLE: Final = (ValueError, ArithmeticError, OSError, TypeError, msgspec.MsgspecError)
 """What a dialect raises for an amount or a time that no request can carry."""
 
-_FOR_ALL: Final = frozenset({Kind.AUTH, Kind.THROTTLED})
-"""What concerns the token and not the events: the next request would be told the same."""
+_WAIT_S: Final = {Priority.LIVE: 5.0, Priority.BACKFILL: 1.0, Priority.REPLAY: 0.0}
+"""How long a request waits for its turn; then its units come again, which costs no attempt. What
+was given up once and is tried again does not hold up what is live."""
+
+
+def limits_of(settings: EventSettings) -> tuple[str, ...]:
+    """The limits under which one request of a pixel is made: the app's, and the pixel's own."""
+    return (APP_LIMIT, f"tiktok.events.pixel.{settings.pixel_code}")
+
+
+def _is_for_all(error: ServiceError) -> bool:
+    """Whether the next request would be told the same: token, limit or upstream are at fault.
+
+    A failing code in the body may be about what was asked.
+    """
+    if error.kind is Kind.RETRYABLE:
+        return not isinstance(error, RefusedError)
+    return error.kind is not Kind.PERMANENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +82,23 @@ class _Call:
 class Sender:
     """Batches, sends, isolates. Raises nothing: each conversion has its own result."""
 
-    def __init__(self, api: EventsApi, tracer: Tracer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        api: EventsApi,
+        limiter: Limiter,
+        gatekeeper: Gatekeeper,
+        tracer: Tracer,
+        metrics: Metrics,
+    ) -> None:
         self._api = api
+        self._limiter = limiter
+        self._gatekeeper = gatekeeper
         self._tracer = tracer
         self._metrics = metrics
 
-    async def send(self, pixel: Pixel, outgoing: Sequence[Outgoing]) -> list[Sent]:
+    async def send(self, errand: Errand, outgoing: Sequence[Outgoing]) -> list[Sent]:
         """One result for each of `outgoing`, in order."""
+        pixel = errand.pixel
         dialect = dialect_of(pixel.settings.dialect)
         traces = {id(one.conversion): one.trace for one in outgoing}
         requests, unfit = _encoded(dialect, [one.conversion for one in outgoing], pixel.settings)
@@ -71,11 +107,11 @@ class Sender:
         waiting = deque(requests)
         while waiting:
             request = waiting.popleft()
-            sent = await self._send_one(pixel, request, traces)
+            sent = await self._send_one(errand, request, traces)
             smaller = self._isolated(dialect, pixel.settings, request, sent)
             waiting.extendleft(reversed(smaller))
             ended = [] if smaller else [request]
-            if isinstance(sent, ServiceError) and sent.kind in _FOR_ALL:
+            if isinstance(sent, ServiceError) and _is_for_all(sent):
                 ended += waiting
                 waiting.clear()
             for one in ended:
@@ -94,8 +130,20 @@ class Sender:
         return [smaller for part in parts for smaller in dialect.encode(part, settings)]
 
     async def _send_one(
-        self, pixel: Pixel, request: HttpRequest, traces: Mapping[int, SpanRef]
+        self, errand: Errand, request: HttpRequest, traces: Mapping[int, SpanRef]
     ) -> Sent:
+        pixel = errand.pixel
+        limits = limits_of(pixel.settings)
+        try:
+            await self._limiter.turn(
+                limits,
+                priority=errand.priority,
+                shop=errand.shop,
+                max_wait_s=_WAIT_S[errand.priority],
+            )
+        except ServiceError as error:
+            return error
+        passage = self._gatekeeper.begin(pixel)
         # The call is one span in a trace of its own; each event has a short one in its own trace.
         call = self._tracer.start_trace()
         started_ns = self._tracer.now_ns()
@@ -106,6 +154,11 @@ class Sender:
             )
         except ServiceError as error:
             sent = error
+            if error.kind is Kind.THROTTLED:
+                await self._limiter.report(
+                    limits, retry_after_s=error.retry_after_s, code=error.code
+                )
+        await self._gatekeeper.ended(passage, pixel, request, sent)
         made = _Call(pixel, request, call, sent, started_ns, self._tracer.now_ns())
         dialect = pixel.settings.dialect.value
         self._metrics.histogram(metric_names.EVENTS_REQUEST, dialect=dialect).observe(

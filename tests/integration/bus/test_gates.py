@@ -9,6 +9,7 @@ from libs.bus.commit_log import CommitLog, Entry, Stored
 from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
 from libs.gates import GateBook, connection_gate, sink_gate
+from libs.telemetry import Telemetry
 from tests.integration.bus.conftest import LogOf
 from tests.integration.rpc.rig import new_id
 from tidewire.delivery.v1 import gate_pb2
@@ -34,7 +35,7 @@ class Deaf:
 
 
 def book(nats: Client, log: CommitLog, clock: FakeClock | None = None) -> GateBook:
-    return GateBook(nats, log, clock or FakeClock())
+    return GateBook(nats, log, clock or FakeClock(), Telemetry.recording().metrics)
 
 
 def circuits(log_of: LogOf) -> CommitLog:

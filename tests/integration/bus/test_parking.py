@@ -10,6 +10,7 @@ from libs.bus.lease import Lease
 from libs.bus.parking import ParkingLot
 from libs.clock import FakeClock, SystemClock
 from libs.errors import ServiceError
+from libs.telemetry import Telemetry
 from tests.integration.bus.conftest import LogOf
 from tests.integration.rpc.rig import new_id
 from tidewire.delivery.v1 import gate_pb2
@@ -17,7 +18,7 @@ from tidewire.delivery.v1 import gate_pb2
 
 @pytest.fixture
 def lot(nats: Client, log_of: LogOf) -> ParkingLot:
-    return ParkingLot(nats, log_of(subjects.PARKED), "events")
+    return ParkingLot(nats, log_of(subjects.PARKED), "events", Telemetry.recording().metrics)
 
 
 def parked(connection: str, *units: str) -> list[gate_pb2.ParkedUnit]:
@@ -53,7 +54,7 @@ async def test_another_replica_learns_what_is_parked(
     nats: Client, log_of: LogOf, lot: ParkingLot
 ) -> None:
     connection = f"{new_id()}.events.C1"
-    other = ParkingLot(nats, log_of(subjects.PARKED), "events")
+    other = ParkingLot(nats, log_of(subjects.PARKED), "events", Telemetry.recording().metrics)
     await lot.park(parked(connection, "a"))
 
     before = other.is_behind(connection)
@@ -130,9 +131,7 @@ async def test_a_holder_that_slept_knows_that_its_time_is_over(log_of: LogOf) ->
     assert not one.is_held
 
 
-async def test_a_queue_cannot_be_counted_without_a_server(
-    nats: Client, lot: ParkingLot
-) -> None:
+async def test_a_queue_cannot_be_counted_without_a_server(nats: Client, lot: ParkingLot) -> None:
     await nats.close()
 
     with pytest.raises(ServiceError, match="nats_unavailable"):

@@ -23,6 +23,7 @@ from tidewire.delivery.v1 import outcome_pb2
 SINK: Final = "events.C1"
 DELIVERED: Final = outcome_pb2.OUTCOME_KIND_DELIVERED
 DEAD: Final = outcome_pb2.OUTCOME_KIND_DEAD
+ATTEMPTED: Final = outcome_pb2.OUTCOME_KIND_ATTEMPTED
 
 
 @pytest.fixture
@@ -60,7 +61,58 @@ async def test_what_has_ended_is_known_by_sink_and_unit(store: OutcomeStore) -> 
 
     asked = [(SINK, "u1"), (SINK, "u2"), ("events.C2", "u1")]
 
-    assert await store.ended(shop, asked) == {(SINK, "u1")}
+    found = await store.known(shop, asked)
+
+    assert {pair: one.ended for pair, one in found.items()} == {(SINK, "u1"): True}
+
+
+async def test_a_try_is_known_and_is_no_end(store: OutcomeStore) -> None:
+    shop = new_id()
+
+    await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+
+    found = await store.known(shop, [(SINK, "u1")])
+    assert [one.ended for one in found.values()] == [False]
+    assert await store.of_event(shop, "e1") == []
+
+
+async def test_the_end_takes_the_place_of_the_try_and_stays(store: OutcomeStore) -> None:
+    shop = new_id()
+    tried = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+
+    await store.record([outcome(shop, "u1", "e1")], tried)
+    again = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+    await store.record([outcome(shop, "u1", "e1", kind=DEAD)], tried)
+
+    assert again == {}
+    assert [one.kind for one in await store.of_event(shop, "e1")] == [DELIVERED]
+
+
+async def test_of_two_that_try_one_unit_both_may_and_the_first_end_stays(
+    store: OutcomeStore,
+) -> None:
+    shop = new_id()
+    first = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+
+    second = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+    await store.record([outcome(shop, "u1", "e1", kind=DEAD)], second)
+    await store.record([outcome(shop, "u1", "e1")], first)
+
+    assert list(second) == [(SINK, "u1")]
+    assert [one.kind for one in await store.of_event(shop, "e1")] == [DEAD]
+
+
+async def test_a_try_knows_where_it_stands_among_many(store: OutcomeStore) -> None:
+    shop = new_id()
+    many = [outcome(shop, f"u{n}", kind=ATTEMPTED) for n in range(1_100)]
+
+    tried = await store.attempt(many, {})
+    await store.record([outcome(shop, f"u{n}") for n in range(1_100)], tried)
+
+    pairs = [(SINK, f"u{n}") for n in range(1_100)]
+    found = await store.known(shop, pairs)
+    assert len(found) == 1_100
+    assert all(one.ended for one in found.values())
 
 
 async def test_an_event_has_an_outcome_for_each_pixel_and_in_its_own_shop_only(
@@ -80,11 +132,10 @@ async def test_every_event_of_a_large_unit_is_found(store: OutcomeStore, count: 
 
     await store.record([outcome(shop, "u0", "x"), outcome(shop, "u1", *ids), outcome(shop, "u2")])
 
-    assert await store.ended(shop, [(SINK, f"u{n}") for n in range(4)]) == {
-        (SINK, f"u{n}") for n in range(3)
-    }
+    found = await store.known(shop, [(SINK, f"u{n}") for n in range(4)])
+    assert set(found) == {(SINK, f"u{n}") for n in range(3)}
     for one in (ids[0], ids[count // 2], ids[-1]):
-        assert [found.unit for found in await store.of_event(shop, one)] == ["u1"]
+        assert [which.unit for which in await store.of_event(shop, one)] == ["u1"]
 
 
 async def test_outcomes_are_read_on_from_a_sequence_without_the_index(store: OutcomeStore) -> None:
@@ -92,6 +143,8 @@ async def test_outcomes_are_read_on_from_a_sequence_without_the_index(store: Out
     begun = SystemClock().now_ns()
     await store.record([outcome(shop, "u1", "e1", "e2")])
     await store.record([outcome(shop, "u2", "e3")])
+
+    await store.attempt([outcome(shop, "u3", "e4", kind=ATTEMPTED)], {})
 
     found = [(place, one.unit) async for place, one in store.after(await store.sequence_at(begun))]
     rest = [one.unit async for _, one in store.after(found[0][0])]

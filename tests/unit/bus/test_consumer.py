@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from libs.bus.api import ApiError, js_api
-from libs.bus.consumer import Consumer, ConsumerSpec, GivenUp, Unit
+from libs.bus.consumer import Consumer, ConsumerSpec, GivenUp, SetAside, Unit
 from libs.bus.publisher import publish
 from libs.bus.pull import ConsumerSettings, Puller, ensure_consumer
 from libs.clock import SystemClock
@@ -114,6 +114,9 @@ class Bench:
         pinned: bool = False,
         batch_max: int = 1000,
         client: Client | None = None,
+        allowance: Callable[[], int | None] = lambda: None,
+        set_aside: SetAside | None = None,
+        waiting_max: int = 300,
     ) -> Consumer:
         spec = ConsumerSpec(
             settings=self.settings(ack_wait_s=ack_wait_s, pinned=pinned),
@@ -121,6 +124,9 @@ class Bench:
             policy=policy,
             batch_max=batch_max,
             key=key_of,
+            allowance=allowance,
+            set_aside=set_aside,
+            waiting_max=waiting_max,
         )
         return Consumer(client or self.nats, spec, SystemClock(), random=lambda: 0.5)
 
@@ -229,6 +235,77 @@ async def test_a_key_that_blocks_holds_up_no_other(bench: Bench) -> None:
         await until(lambda: "handled a2" in handler.log, "the blocked key")
 
     assert blocked == []
+
+
+async def test_a_key_with_too_many_in_hand_has_the_rest_set_aside_and_holds_up_no_other(
+    bench: Bench,
+) -> None:
+    blocked = asyncio.Event()
+    aside: list[str] = []
+
+    async def before(units: Sequence[Unit]) -> None:
+        if key_of(units[0].subject) == "busy":
+            await blocked.wait()
+
+    async def set_aside(units: Sequence[Unit]) -> None:
+        aside.extend(text(unit) for unit in units)
+
+    handler = Recorder(before=before)
+    # A lane as full as it may be: without setting aside, `quiet` would never be delivered.
+    await bench.put("busy", *[f"b{n}" for n in range(1_010)])
+    await bench.put("quiet", "q")
+    consumer = bench.consumer(handler, set_aside=set_aside, waiting_max=5)
+    async with running(consumer):
+        await until(lambda: "handled q" in handler.log, "the quiet key is served")
+        blocked.set()
+        await bench.all_settled()
+
+    kept = [one for one in handler.texts if one.startswith("b")]
+    assert len(aside) > 900
+    assert sorted([*kept, *aside], key=number_of) == [f"b{n}" for n in range(1_010)]
+    assert aside == sorted(aside, key=number_of)
+    assert kept == sorted(kept, key=number_of)
+
+
+def number_of(one: str) -> int:
+    return int(one[1:])
+
+
+async def test_what_cannot_be_set_aside_comes_again(bench: Bench) -> None:
+    blocked = asyncio.Event()
+    troubles = [ServiceError(Kind.RETRYABLE, "nats_unavailable", retry_after_s=0.05), ValueError()]
+
+    async def before(_: Sequence[Unit]) -> None:
+        await blocked.wait()
+
+    async def set_aside(_: Sequence[Unit]) -> None:
+        if troubles:
+            raise troubles.pop()
+        blocked.set()
+
+    handler = Recorder(before=before)
+    await bench.put("busy", "b0", "b1", "b2")
+    consumer = bench.consumer(handler, set_aside=set_aside, waiting_max=1, policy=SOON)
+    with capture_logs():
+        async with running(consumer):
+            await bench.all_settled()
+
+    assert troubles == []
+    assert handler.texts[:2] == ["b0", "b1"]
+
+
+async def test_nothing_is_pulled_while_nothing_is_allowed(bench: Bench) -> None:
+    allowed = 0
+    handler = Recorder()
+    consumer = bench.consumer(handler, allowance=lambda: allowed)
+    async with running(consumer):
+        await bench.put("a", "1", "2")
+        pending = await bench.info()
+        allowed = 1
+        await bench.all_settled()
+
+    assert (pending["num_ack_pending"], pending["num_pending"]) == (0, 2)
+    assert handler.batches == [["1"], ["2"]]
 
 
 async def test_a_unit_is_acknowledged_when_handled_and_not_before(bench: Bench) -> None:

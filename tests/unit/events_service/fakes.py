@@ -8,17 +8,24 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from nats.aio.client import Client
 
 from libs.bus import subjects
+from libs.bus.commit_log import MemoryLog
 from libs.bus.consumer import Unit
+from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError, permanent
-from libs.telemetry import SpanRef
+from libs.gates import GateBook
+from libs.limits import Limiter, Priority, Unlimited
+from libs.telemetry import SpanRef, Telemetry
 from services.events.domain.answers import Answered, Meaning, RefusedError
 from services.events.domain.dialect import HttpRequest
 from services.events.domain.event_ids import EventKind
 from services.events.domain.model import Conversion
 from services.events.domain.settings import DialectName, EventSettings
+from services.events.gatekeeper import Gatekeeper
 from services.events.ports import Pixel
+from services.events.sender import Sender
 from tidewire.commerce.v1 import (
     cart_pb2,
     checkout_pb2,
@@ -28,13 +35,14 @@ from tidewire.commerce.v1 import (
     tracked_event_pb2,
 )
 from tidewire.common.v1 import money_pb2, sealed_pb2
-from tidewire.delivery.v1 import outcome_pb2
+from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 SHOP: Final = "example"
 AT_S: Final = 1_790_000_000
 THROTTLED: Final = ServiceError(Kind.THROTTLED, "upstream_40100", retry_after_s=5.0)
 REVOKED: Final = ServiceError(Kind.AUTH, "upstream_40105")
 TIMEOUT: Final = ServiceError(Kind.RETRYABLE, "upstream_timeout")
+UNREACHABLE: Final = ServiceError(Kind.RETRYABLE, "upstream_unreachable")
 DOWN: Final = ServiceError(Kind.RETRYABLE, "upstream_status_503")
 
 
@@ -45,6 +53,7 @@ def pixel(
     shadow: bool = False,
     active_since_s: int | None = None,
     offline_event_set_id: str | None = None,
+    max_event_age_s: int | None = None,
 ) -> Pixel:
     settings = EventSettings(
         pixel_code=code,
@@ -54,6 +63,7 @@ def pixel(
         shadow=shadow,
         active_since_s=active_since_s,
         offline_event_set_id=offline_event_set_id,
+        max_event_age_s=max_event_age_s or 7 * 86_400,
     )
     return Pixel(f"{SHOP}.events.{code}", f"events.{code}", settings)
 
@@ -91,6 +101,8 @@ class FakeTikTok:
     requests: list[HttpRequest] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     meaning: Meaning = Meaning.DELIVERED
+    sickening: frozenset[str] = frozenset()
+    """Events that make TikTok fail, now and always."""
 
     async def send(
         self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
@@ -102,6 +114,8 @@ class FakeTikTok:
         if trouble := trouble or self.down.get(connection_id):
             raise trouble
         ids = [one.event_id for one in request.conversions]
+        if self.sickening.intersection(ids):
+            raise RefusedError(Kind.RETRYABLE, 50000, "R0", None, "")
         first = next((place for place, one in enumerate(ids) if one in self.bad), None)
         if first is not None:
             raise refusal(at=first if self.named else None)
@@ -151,10 +165,84 @@ class ListedDeadLetters:
         self.log.append(f"letter {letter.sink} {letter.unit}")
 
 
+@dataclass
+class ListedParking:
+    """Keeps references in `units`, or fails with `trouble`; `busy` have something waiting."""
+
+    log: list[str] = field(default_factory=list)
+    units: list[gate_pb2.ParkedUnit] = field(default_factory=list)
+    busy: set[str] = field(default_factory=set)
+    trouble: ServiceError | None = None
+
+    def is_behind(self, connection_id: str) -> bool:
+        return connection_id in self.busy
+
+    async def park(self, units: Sequence[gate_pb2.ParkedUnit]) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        self.units += units
+        self.log += [f"parked {one.sink} {one.unit}" for one in units]
+
+
+@dataclass
+class FixedMarks:
+    marks: dict[str, str] = field(default_factory=dict)
+
+    async def mark(self, connection_id: str) -> str:
+        return self.marks.get(connection_id, "m1")
+
+
+@dataclass
+class RecordingLimiter(Unlimited):
+    """Says no with `trouble`; keeps what it was asked and told."""
+
+    trouble: ServiceError | None = None
+    asked: list[tuple[Priority, str, tuple[str, ...]]] = field(default_factory=list)
+    reported: list[tuple[tuple[str, ...], float | None, str]] = field(default_factory=list)
+
+    async def turn(
+        self,
+        limits: Sequence[str],
+        *,
+        weight: int = 1,
+        priority: Priority = Priority.LIVE,
+        shop: str = "",
+        max_wait_s: float = 1.0,
+    ) -> None:
+        self.asked.append((priority, shop, tuple(limits)))
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def report(
+        self, limits: Sequence[str], *, retry_after_s: float | None, code: str
+    ) -> None:
+        self.reported.append((tuple(limits), retry_after_s, code))
+
+
+def gates_of(clock: FakeClock) -> GateBook:
+    """Gates that nobody else writes; they never follow, so they need no server."""
+    return GateBook(Client(), MemoryLog(), clock, Telemetry.null().metrics)
+
+
+def sender_of(
+    tiktok: FakeTikTok,
+    telemetry: Telemetry,
+    *,
+    limiter: Limiter | None = None,
+    gatekeeper: Gatekeeper | None = None,
+) -> Sender:
+    if gatekeeper is None:
+        clock = FakeClock()
+        gatekeeper = Gatekeeper(gates_of(clock), FixedMarks(), clock)
+    return Sender(tiktok, limiter or Unlimited(), gatekeeper, telemetry.tracer, telemetry.metrics)
+
+
 # -- facts ---------------------------------------------------------------------------------------
 
 
-def order_paid(order_id: str = "98765", **changes: object) -> fact_pb2.Fact:
+def order_paid(
+    order_id: str = "98765", *, paid_at_s: int = AT_S, **changes: object
+) -> fact_pb2.Fact:
     order = order_pb2.Order(
         order_id=order_id,
         total=usd(5_000),
@@ -165,7 +253,7 @@ def order_paid(order_id: str = "98765", **changes: object) -> fact_pb2.Fact:
         **changes,  # type: ignore[arg-type]
     )
     return fact_pb2.Fact(
-        order_paid=fact_pb2.OrderPaid(order=order, paid_at=Timestamp(seconds=AT_S))
+        order_paid=fact_pb2.OrderPaid(order=order, paid_at=Timestamp(seconds=paid_at_s))
     )
 
 
@@ -225,6 +313,8 @@ def unit(
     redelivered: bool = False,
     trace: SpanRef | None = None,
     sinks: Sequence[str] = (),
+    replay_of: str = "",
+    only_event_ids: Sequence[str] = (),
 ) -> Unit:
     """A fact, or bytes that are none, as it comes from the bus."""
     data = fact if isinstance(fact, bytes) else fact.SerializeToString()
@@ -238,6 +328,8 @@ def unit(
         payload=sealed_pb2.Payload(data=data),
         received_at=Timestamp(seconds=AT_S),
         sinks=sinks,
+        replay_of=replay_of,
+        only_event_ids=only_event_ids,
     )
     subject = subjects.fact(kind, shop, fact_id)
     return Unit(subject, 1, record.SerializeToString(), attempts, redelivered)

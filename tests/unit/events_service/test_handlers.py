@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,50 +12,74 @@ from libs.bus import subjects
 from libs.bus.consumer import GivenUp, Unit
 from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
+from libs.gates import connection_gate
+from libs.limits import Priority
 from libs.telemetry import SpanRef, Telemetry
 from services.events.domain.answers import Meaning, RefusedError
-from services.events.handlers import Handlers
-from services.events.ports import Pixel
-from services.events.sender import Sender
+from services.events.domain.settings import DialectName
+from services.events.gatekeeper import SINK, Gatekeeper
+from services.events.handlers import Handlers, Surroundings
+from services.events.ports import Known, Pair, Pixel
 from tests.unit.events_service.fakes import (
     AT_S,
     REVOKED,
     SHOP,
+    THROTTLED,
     TIMEOUT,
+    UNREACHABLE,
     ClearOpener,
     FakeTikTok,
+    FixedMarks,
     FixedPixels,
     ListedDeadLetters,
+    ListedParking,
+    RecordingLimiter,
     cart_grew,
     checkout_started,
     event,
+    gates_of,
     order_paid,
     pixel,
+    sender_of,
     tracked,
     unit,
 )
-from tidewire.commerce.v1 import fact_pb2
-from tidewire.delivery.v1 import outcome_pb2
+from tidewire.commerce.v1 import fact_pb2, record_pb2
+from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 DELIVERED = outcome_pb2.OUTCOME_KIND_DELIVERED
 UNCERTAIN = outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN
 IGNORED = outcome_pb2.OUTCOME_KIND_IGNORED
 DEAD = outcome_pb2.OUTCOME_KIND_DEAD
+OPERATOR = gate_pb2.GATE_REASON_OPERATOR
+OUTAGE = gate_pb2.GATE_REASON_OUTAGE
+CREDENTIALS = gate_pb2.GATE_REASON_CREDENTIALS
 WEEK_S = 7 * 86_400
 
 
 @dataclass
 class FirstStays:
-    """Outcomes in memory; the first of a unit stays, as in the stream."""
+    """Outcomes in memory; the first terminal one of a unit stays, as in the stream."""
 
     log: list[str]
-    kept: dict[tuple[str, str], outcome_pb2.Outcome] = field(default_factory=dict)
+    kept: dict[Pair, outcome_pb2.Outcome] = field(default_factory=dict)
+    tried: dict[Pair, outcome_pb2.Outcome] = field(default_factory=dict)
     trouble: ServiceError | None = None
 
-    async def ended(self, shop: str, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        return {pair for pair in pairs if pair in self.kept}
+    async def known(self, shop: str, pairs: Sequence[Pair]) -> dict[Pair, Known]:
+        stored = {**self.tried, **self.kept}
+        return {pair: Known(stored[pair], 1) for pair in pairs if pair in stored}
 
-    async def record(self, outcomes: Sequence[outcome_pb2.Outcome]) -> None:
+    async def attempt(
+        self, outcomes: Sequence[outcome_pb2.Outcome], known: Mapping[Pair, Known]
+    ) -> dict[Pair, Known]:
+        open_ones = {(o.sink, o.unit): o for o in outcomes if (o.sink, o.unit) not in self.kept}
+        self.tried |= open_ones
+        return {pair: Known(one, 1) for pair, one in open_ones.items()}
+
+    async def record(
+        self, outcomes: Sequence[outcome_pb2.Outcome], known: Mapping[Pair, Known] | None = None
+    ) -> None:
         if self.trouble is not None:
             raise self.trouble
         for one in outcomes:
@@ -75,15 +99,26 @@ class House:
         self.letters = ListedDeadLetters(self.log)
         self.telemetry = Telemetry.recording()
         self.clock = FakeClock(AT_S + 60)
+        self.gates = gates_of(self.clock)
+        self.marks = FixedMarks()
+        self.limiter = RecordingLimiter()
+        self.parking = ListedParking(self.log)
+        gatekeeper = Gatekeeper(self.gates, self.marks, self.clock)
         self.handlers = Handlers(
-            opener=self.opener,
-            pixels=self.pixels,
-            sender=Sender(self.tiktok, self.telemetry.tracer, self.telemetry.metrics),
-            outcomes=self.outcomes,
-            dead_letters=self.letters,
-            tracer=self.telemetry.tracer,
-            metrics=self.telemetry.metrics,
-            clock=self.clock,
+            Surroundings(
+                opener=self.opener,
+                pixels=self.pixels,
+                sender=sender_of(
+                    self.tiktok, self.telemetry, limiter=self.limiter, gatekeeper=gatekeeper
+                ),
+                gatekeeper=gatekeeper,
+                outcomes=self.outcomes,
+                dead_letters=self.letters,
+                parking=self.parking,
+                tracer=self.telemetry.tracer,
+                metrics=self.telemetry.metrics,
+                clock=self.clock,
+            )
         )
 
     async def handle(self, *units: Unit) -> list[ServiceError | None]:
@@ -341,14 +376,17 @@ async def test_a_pixel_that_fails_is_tried_again_and_the_good_one_is_not() -> No
     assert house.outcome("events.C2").attempts == 2
 
 
-async def test_a_dead_token_of_one_pixel_leaves_the_unit_waiting_for_a_person() -> None:
+async def test_a_dead_token_of_one_pixel_holds_up_no_other_and_costs_the_lane_nothing() -> None:
     house = House(pixel("C1"), pixel("C2"), pixel("C3"))
     house.tiktok.down = {"example.events.C1": TIMEOUT, "example.events.C2": REVOKED}
 
     results = await house.handle(unit(order_paid()))
 
-    assert results == [REVOKED]
+    assert results == [TIMEOUT]
     assert list(house.outcomes.kept) == [("events.C3", "order_paid.98765")]
+    [parked] = house.parking.units
+    assert (parked.sink, parked.connection_id) == ("events.C2", "example.events.C2")
+    assert (parked.unit, parked.shop, parked.sequence) == ("order_paid.98765", SHOP, 1)
 
 
 async def test_an_outcome_that_was_not_recorded_sends_the_same_event_again() -> None:
@@ -419,8 +457,10 @@ async def test_a_sink_whose_connection_cannot_be_used_is_waited_for() -> None:
 
     [result] = await house.handle(unit(order_paid(), sinks=["events.C1", "events.C2"]))
 
-    assert result is not None
-    assert (result.kind, result.code) == (Kind.AUTH, "connection_missing")
+    assert result is None
+    assert [(one.sink, one.reason) for one in house.parking.units] == [
+        ("events.C2", "connection_missing")
+    ]
     assert [sink for sink, _ in house.outcomes.kept] == ["events.C1"]
 
 
@@ -432,9 +472,8 @@ async def test_a_sink_whose_connection_is_gone_is_waited_for_and_then_ignored() 
     house.clock.advance(WEEK_S)
     [later] = await house.handle(gone)
 
-    assert at_first is not None
-    assert at_first.kind is Kind.AUTH
-    assert later is None
+    assert (at_first, later) == (None, None)
+    assert [one.sink for one in house.parking.units] == ["events.C2"]
     assert (house.outcome("events.C2").kind, house.outcome("events.C2").reason) == (
         IGNORED,
         "connection_removed",
@@ -513,3 +552,323 @@ async def test_a_followed_fact_shows_how_it_was_consumed_below_its_delivery() ->
     assert (sent.trace_id, sent.parent_id) == (parent.trace_hex, consumed.span_id)
     assert consumed.attributes["attempt"] == 1
     assert house.outcome().trace_id == parent.trace_hex
+
+
+# -- what may be sent, and what waits ------------------------------------------------------------
+
+
+async def test_a_dead_token_shuts_its_connection_and_later_facts_wait_in_order() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": REVOKED}
+
+    results = await house.handle(unit(order_paid("1"), "1"))
+    again = await house.handle(unit(order_paid("2"), "2"))
+
+    gate = house.gates.shut(connection_gate("example.events.C1"))
+    assert gate is not None
+    assert (gate.reason, gate.code, gate.mark) == (CREDENTIALS, "upstream_40105", "m1")
+    assert (results, again) == ([None], [None])
+    assert [one.unit for one in house.parking.units] == ["order_paid.1", "order_paid.2"]
+    assert len(house.tiktok.requests) == 1
+
+
+async def test_what_comes_while_others_wait_for_its_connection_queues_behind_them() -> None:
+    house = House()
+    house.parking.busy = {"example.events.C1"}
+
+    results = await house.handle(unit(order_paid()))
+
+    assert results == [None]
+    assert [one.reason for one in house.parking.units] == ["behind"]
+    assert house.tiktok.requests == []
+
+
+async def test_what_is_ignored_ends_also_while_its_connection_is_shut() -> None:
+    house = House(pixel(active_since_s=AT_S + 1))
+    await house.gates.close(connection_gate("example.events.C1"), OPERATOR)
+
+    results = await house.handle(unit(order_paid()))
+
+    assert (results, house.parking.units) == ([None], [])
+    assert house.outcome().kind == IGNORED
+
+
+async def test_a_unit_that_cannot_be_parked_is_not_done() -> None:
+    house = House()
+    house.parking.trouble = ServiceError(Kind.RETRYABLE, "nats_unavailable")
+    await house.gates.close(connection_gate("example.events.C1"), OPERATOR)
+
+    with pytest.raises(ServiceError, match="nats_unavailable"):
+        await house.handle(unit(order_paid()))
+
+
+async def test_nothing_is_sent_while_the_sink_is_shut_and_that_costs_no_attempt() -> None:
+    house = House()
+    await house.gates.close(SINK, OPERATOR)
+
+    [result] = await house.handle(unit(order_paid()))
+
+    assert result is not None
+    assert (result.kind, result.code) == (Kind.RETRYABLE, "gate_shut")
+    assert (house.tiktok.requests, house.outcomes.tried) == ([], {})
+
+
+async def test_an_outage_shuts_the_sink_and_its_last_failure_costs_no_attempt() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": UNREACHABLE}
+
+    codes = [(await house.handle(unit(order_paid(n), n)))[0] for n in "12345"]
+
+    assert [one.code for one in codes if one] == [UNREACHABLE.code] * 4 + ["gate_shut"]
+    assert house.gates.shut(SINK) is not None
+
+
+async def test_one_probe_at_a_time_is_let_through_and_its_success_opens_the_sink() -> None:
+    house = House()
+    await house.gates.close(SINK, OUTAGE)
+    house.clock.advance(1.0)
+
+    results = [(await house.handle(unit(order_paid(n), n)))[0] for n in "12"]
+
+    assert results == [None, None]
+    assert house.gates.shut(SINK) is None
+
+
+async def test_a_probe_that_fails_puts_the_next_one_off() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": UNREACHABLE}
+    await house.gates.close(SINK, OUTAGE)
+    house.clock.advance(1.0)
+
+    codes = [(await house.handle(unit(order_paid(n), n)))[0] for n in "12"]
+
+    gate = house.gates.shut(SINK)
+    assert gate is not None
+    assert gate.probes == 1
+    assert [one.code for one in codes if one] == ["gate_shut", "gate_shut"]
+    assert len(house.tiktok.requests) == 1
+
+
+async def test_a_throttle_is_told_to_all_replicas() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": THROTTLED}
+
+    results = await house.handle(unit(order_paid()))
+
+    limits = ("tiktok.events.app", "tiktok.events.pixel.C1")
+    assert results == [THROTTLED]
+    assert house.limiter.asked == [(Priority.LIVE, SHOP, limits)]
+    assert house.limiter.reported == [(limits, 5.0, "upstream_40100")]
+
+
+async def test_no_request_is_made_without_a_turn() -> None:
+    house = House()
+    house.limiter.trouble = ServiceError(Kind.THROTTLED, "limit_busy", retry_after_s=2.0)
+
+    results = await house.handle(unit(order_paid()))
+
+    assert results == [house.limiter.trouble]
+    assert house.tiktok.requests == []
+
+
+# -- tries that nobody knows the end of ----------------------------------------------------------
+
+
+async def test_a_try_is_recorded_before_the_request_leaves() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": TIMEOUT}
+
+    await house.handle(unit(order_paid()))
+
+    tried = house.outcomes.tried[("events.C1", "order_paid.98765")]
+    [event_] = tried.events
+    assert tried.kind == outcome_pb2.OUTCOME_KIND_ATTEMPTED
+    assert (tried.dialect, event_.event) == ("event_track", "Purchase")
+    assert tried.first_attempt_at.seconds == AT_S + 60
+    assert house.outcomes.kept == {}
+
+
+async def test_what_was_tried_is_tried_again_under_the_same_name_and_dialect() -> None:
+    house = House(pixel(dialect=DialectName.PIXEL_TRACK))
+    house.tiktok.down = {"example.events.C1": TIMEOUT}
+    await house.handle(unit(order_paid()))
+    house.tiktok.down = {}
+    house.pixels.pixels = (pixel(),)
+
+    await house.handle(unit(order_paid(), attempts=1, redelivered=True))
+
+    first, again = house.tiktok.requests
+    assert first.path == again.path == "/open_api/v1.3/pixel/track/"
+    assert [one.event for one in house.outcome().events] == ["CompletePayment"]
+
+
+async def test_what_may_have_arrived_47_hours_ago_is_given_up_as_maybe_sent() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": TIMEOUT}
+    await house.handle(unit(order_paid()))
+    house.clock.advance(47 * 3600 + 1)
+
+    results = await house.handle(unit(order_paid(), attempts=1, redelivered=True))
+
+    assert results == [None]
+    assert (house.outcome().kind, house.outcome().reason) == (DEAD, "maybe_sent")
+    assert [one.reason_class for one in house.letters.letters] == ["maybe_sent"]
+    assert len(house.tiktok.requests) == 1
+
+
+async def test_what_certainly_did_not_arrive_waits_for_longer_than_47_hours() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": UNREACHABLE}
+    await house.handle(unit(order_paid()))
+    house.tiktok.down = {}
+    house.clock.advance(60 * 3600)
+
+    results = await house.handle(unit(order_paid(), attempts=1, redelivered=True))
+
+    assert results == [None]
+    assert house.outcome().kind == DELIVERED
+
+
+async def test_what_was_tried_in_time_is_not_too_old_after_an_outage() -> None:
+    house = House(pixel(max_event_age_s=3600))
+    house.tiktok.down = {"example.events.C1": TIMEOUT}
+    await house.handle(unit(order_paid()))
+    house.tiktok.down = {}
+    house.clock.advance(2 * 3600)
+
+    await house.handle(unit(order_paid(), attempts=1, redelivered=True))
+
+    assert house.outcome().kind == DELIVERED
+
+
+async def test_a_unit_that_always_fails_is_told_from_its_neighbours() -> None:
+    house = House()
+    house.tiktok.sickening = frozenset({"purchase.3"})
+    units = [unit(order_paid(str(n)), str(n)) for n in range(8)]
+
+    tries = 0
+    while len(house.outcomes.kept) < 7:
+        tries += 1
+        open_ = [
+            u for u in units if ("events.C1", f"order_paid.{u_id(u)}") not in house.outcomes.kept
+        ]
+        for one in open_:
+            one.attempts, one.tried_here = tries, True
+        await house.handle(*open_)
+
+    assert ("events.C1", "order_paid.3") not in house.outcomes.kept
+    assert tries <= 6
+
+
+# -- what is tried again after it was given up ---------------------------------------------------
+
+
+async def test_a_replay_sends_only_the_events_that_were_given_up_and_gives_way_to_live() -> None:
+    house = House()
+    letter = "events.C1.example.cart_lines_added.7"
+    ids = await sent_ids(cart_grew("401", "402"))
+    replay = unit(
+        cart_grew("401", "402"),
+        f"replay.{letter}",
+        sinks=["events.C1"],
+        replay_of=letter,
+        only_event_ids=[ids[1]],
+    )
+
+    results = await house.handle(replay)
+
+    assert results == [None]
+    assert house.tiktok.delivered == {"example.events.C1": [ids[1]]}
+    assert [priority for priority, _, _ in house.limiter.asked] == [Priority.REPLAY]
+    outcome = house.outcome(name=f"cart_lines_added.replay.{letter}")
+    assert (outcome.kind, outcome.replay_of) == (DELIVERED, letter)
+
+
+async def test_a_replay_keeps_the_name_under_which_it_was_first_tried() -> None:
+    house = House(pixel(dialect=DialectName.PIXEL_TRACK))
+    house.tiktok.bad = frozenset({"purchase.98765"})
+    await house.handle(unit(order_paid(), sinks=["events.C1"]))
+    house.tiktok.bad = frozenset()
+    house.pixels.pixels = (pixel(),)
+    [letter] = house.letters.letters
+
+    await house.handle(
+        unit(
+            order_paid(),
+            f"replay.{letter.dead_letter_id}",
+            sinks=["events.C1"],
+            replay_of=letter.dead_letter_id,
+            only_event_ids=letter.event_ids,
+        )
+    )
+
+    assert letter.event_ids == ["purchase.98765"]
+    outcome = house.outcome(name=f"order_paid.replay.{letter.dead_letter_id}")
+    assert [(one.event, one.kind) for one in outcome.events] == [("CompletePayment", DELIVERED)]
+
+
+# -- what is worked off after it was parked ------------------------------------------------------
+
+
+async def test_what_is_drained_is_sent_at_its_pixel_alone() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+    house.parking.busy = {"example.events.C2"}
+
+    results = await house.handlers.drain([unit(order_paid())], "events.C2")
+
+    assert results == [None]
+    assert list(house.tiktok.delivered) == ["example.events.C2"]
+    assert house.parking.units == []
+
+
+async def test_what_is_drained_and_still_refused_is_not_parked_again() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": REVOKED}
+
+    results = await house.handlers.drain([unit(order_paid())], "events.C1")
+
+    assert results == [REVOKED]
+    assert house.parking.units == []
+
+
+async def test_a_parked_fact_that_has_expired_is_given_up_with_its_reason() -> None:
+    house = House()
+
+    await house.handlers.lose(
+        gate_pb2.ParkedUnit(
+            subject=subjects.fact("order_paid", SHOP, "98765"),
+            sequence=4,
+            sink="events.C1",
+            connection_id="example.events.C1",
+            unit="order_paid.98765",
+            shop=SHOP,
+        )
+    )
+
+    assert house.outcome().reason == "expired/expired_while_parked"
+    assert [one.code for one in house.letters.letters] == ["expired_while_parked"]
+
+
+async def test_units_of_a_shop_that_has_too_many_are_set_aside_for_each_sink_that_is_owed() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+
+    await house.handlers.set_aside(
+        [unit(order_paid("1"), "1"), unit(order_paid("2"), "2", sinks=["events.C2"])]
+    )
+
+    assert [(one.unit, one.sink, one.reason) for one in house.parking.units] == [
+        ("order_paid.1", "events.C1", "backlog"),
+        ("order_paid.1", "events.C2", "backlog"),
+        ("order_paid.2", "events.C2", "backlog"),
+    ]
+
+
+def u_id(one: Unit) -> str:
+    return record_pb2.FactRecord.FromString(one.data).fact_id
+
+
+async def sent_ids(fact: fact_pb2.Fact) -> list[str]:
+    """Ids of the events that a fact becomes."""
+    house = House()
+    await house.handle(unit(fact))
+    return house.tiktok.delivered["example.events.C1"]

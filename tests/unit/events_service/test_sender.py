@@ -9,20 +9,23 @@ import pytest
 from libs import metric_names
 from libs.errors import Kind, ServiceError
 from libs.telemetry import Metrics, SpanRef, Telemetry
-from services.events.domain.answers import Answered
+from services.events.domain.answers import Answered, RefusedError
 from services.events.domain.model import Conversion, Source
 from services.events.domain.settings import DialectName
 from services.events.ports import Pixel
-from services.events.sender import Outgoing, Sender, Sent
+from services.events.sender import Errand, Outgoing
+from services.events.shares import Sent
 from tests.unit.events_service.fakes import (
     DOWN,
     REVOKED,
+    SHOP,
     THROTTLED,
     TIMEOUT,
     FakeTikTok,
     conversion,
     pixel,
     refusal,
+    sender_of,
 )
 
 FOLLOWED = SpanRef(7, 8, sampled=True)
@@ -38,8 +41,10 @@ async def send(
     trace: SpanRef = PLAIN,
 ) -> list[Sent]:
     telemetry = telemetry or Telemetry.null()
-    sender = Sender(tiktok, telemetry.tracer, telemetry.metrics)
-    return await sender.send(to or pixel(), [Outgoing(one, trace) for one in conversions])
+    errand = Errand(to or pixel(), SHOP)
+    return await sender_of(tiktok, telemetry).send(
+        errand, [Outgoing(one, trace) for one in conversions]
+    )
 
 
 def events(count: int) -> list[Conversion]:
@@ -123,12 +128,21 @@ async def test_what_concerns_the_token_ends_the_batch_at_once(trouble: ServiceEr
     assert said(results) == ["ok"] * 50 + [trouble.code] * 150
 
 
-async def test_a_request_that_times_out_leaves_the_others_to_be_sent() -> None:
+async def test_a_request_that_times_out_spares_the_others_the_same() -> None:
     tiktok = FakeTikTok(troubles=[None, TIMEOUT])
 
     results = await send(tiktok, events(150), pixel(dialect=DialectName.PIXEL_TRACK))
 
-    assert said(results) == ["ok"] * 50 + [TIMEOUT.code] * 50 + ["ok"] * 50
+    assert said(results) == ["ok"] * 50 + [TIMEOUT.code] * 100
+    assert len(tiktok.requests) == 2
+
+
+async def test_a_failing_code_may_be_about_one_request_and_leaves_the_others_to_be_sent() -> None:
+    tiktok = FakeTikTok(troubles=[None, RefusedError(Kind.RETRYABLE, 50000, "R0", None, "")])
+
+    results = await send(tiktok, events(150), pixel(dialect=DialectName.PIXEL_TRACK))
+
+    assert said(results) == ["ok"] * 50 + ["upstream_50000"] * 50 + ["ok"] * 50
 
 
 async def test_trouble_amid_isolation_leaves_the_rest_to_be_tried_again() -> None:
@@ -136,8 +150,9 @@ async def test_trouble_amid_isolation_leaves_the_rest_to_be_tried_again() -> Non
 
     results = await send(tiktok, events(4))
 
-    # [0 1 2 3] refused, [0 1] refused, [0] times out, [1] and [2 3] pass.
-    assert said(results) == [TIMEOUT.code, "ok", "ok", "ok"]
+    # [0 1 2 3] refused, [0 1] refused, [0] times out: [1] and [2 3] are not tried now.
+    assert said(results) == [TIMEOUT.code] * 4
+    assert len(tiktok.requests) == 3
 
 
 async def test_results_stand_in_the_order_of_the_input_where_requests_do_not() -> None:
@@ -226,7 +241,7 @@ async def test_a_call_is_one_span_and_each_event_has_its_own_in_its_own_trace() 
     tiktok = FakeTikTok()
     outgoing = [Outgoing(conversion(f"e{n}"), trace) for n, trace in enumerate(traces)]
 
-    await Sender(tiktok, telemetry.tracer, telemetry.metrics).send(pixel(), outgoing)
+    await sender_of(tiktok, telemetry).send(Errand(pixel(), SHOP), outgoing)
 
     call, *sent = telemetry.finished
     assert (call.name, call.kind, call.parent_id) == ("tiktok events call", "client", None)
@@ -257,10 +272,11 @@ async def test_every_request_of_an_isolation_is_a_span_and_the_refused_ones_say_
 
 async def test_an_event_that_nobody_follows_has_no_span() -> None:
     telemetry = Telemetry.recording()
-    sender = Sender(FakeTikTok(), telemetry.tracer, telemetry.metrics)
+    sender = sender_of(FakeTikTok(), telemetry)
 
     await sender.send(
-        pixel(), [Outgoing(conversion("a"), FOLLOWED), Outgoing(conversion("b"), PLAIN)]
+        Errand(pixel(), SHOP),
+        [Outgoing(conversion("a"), FOLLOWED), Outgoing(conversion("b"), PLAIN)],
     )
 
     sent = [one for one in telemetry.finished if one.name == "event sent"]

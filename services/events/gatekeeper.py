@@ -1,0 +1,166 @@
+"""What the ends of requests say about TikTok and its pixels, and what may be sent meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from libs.circuit import Circuit, Trip
+from libs.clock import Clock
+from libs.errors import Kind, ServiceError
+from libs.gates import Gates, connection_gate, sink_gate
+from libs.http import classify
+from services.events.domain.answers import RefusedError
+from services.events.domain.dialect import HttpRequest
+from services.events.ports import Marks, Pixel
+from services.events.shares import Sent
+from tidewire.delivery.v1 import gate_pb2
+
+SINK: Final = sink_gate("events")
+"""The gate of all that goes to TikTok's Events API."""
+
+_WAIT_MOST_S: Final = 10.0
+_PROBE_LEAD_S: Final = 0.5
+"""A unit is let in a little before the probe is due, so that the probe is made on time."""
+
+_PROBE_APART_S: Final = 1.0
+"""One probe at a time: its end is known, or its time is over, before another is made."""
+
+_PARKED_FOR: Final = {
+    gate_pb2.GATE_REASON_OPERATOR: "operator",
+    gate_pb2.GATE_REASON_CREDENTIALS: "credentials",
+    gate_pb2.GATE_REASON_OUTAGE: "outage",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Leave to make one request, and what was shut when it began: then it is a probe."""
+
+    sink_was_shut: bool
+    connection_was_shut: bool
+
+
+class Gatekeeper:
+    """One process's judgement of the upstream; what it finds shut holds for all replicas."""
+
+    def __init__(self, gates: Gates, marks: Marks, clock: Clock) -> None:
+        self._gates = gates
+        self._marks = marks
+        self._clock = clock
+        self._circuit = Circuit()
+        self._probe_taken_s = -_PROBE_APART_S
+
+    # -- before ----------------------------------------------------------------------------------
+
+    def allowance(self) -> int | None:
+        """How many messages a lane may hold: one for a probe while the sink is shut, else any."""
+        gate = self._gates.shut(SINK)
+        if gate is None:
+            return None
+        wait_s = self._until_probe_s(gate)
+        return 1 if wait_s is not None and wait_s <= _PROBE_LEAD_S else 0
+
+    def refuses(self) -> ServiceError | None:
+        """Why nothing may be sent to the sink now; None where a request may be made.
+
+        While the sink is shut one caller is let through whenever a probe is due.
+        """
+        error = self.shut_error()
+        now_s = self._clock.monotonic_s()
+        is_due = self._gates.is_probe_due(SINK)
+        if error is not None and is_due and now_s - self._probe_taken_s >= _PROBE_APART_S:
+            self._probe_taken_s = now_s
+            return None
+        return error
+
+    def shut_error(self) -> ServiceError | None:
+        """The error of what meets the sink shut, with the wait; it costs no attempt."""
+        gate = self._gates.shut(SINK)
+        if gate is None:
+            return None
+        wait_s = self._until_probe_s(gate)
+        ahead_s = _WAIT_MOST_S if wait_s is None else min(max(wait_s, 1.0), _WAIT_MOST_S)
+        return ServiceError(
+            Kind.RETRYABLE, "gate_shut", f"{SINK} is shut: {gate.code}", retry_after_s=ahead_s
+        )
+
+    def parks(self, connection_id: str) -> str:
+        """Why units of the connection must wait with it; empty where they need not."""
+        gate = self._gates.shut(connection_gate(connection_id))
+        return "" if gate is None else _PARKED_FOR.get(gate.reason, "shut")
+
+    def begin(self, pixel: Pixel) -> Passage:
+        """Taken before each request, and given back with its end."""
+        connection = connection_gate(pixel.connection_id)
+        return Passage(self._gates.shut(SINK) is not None, self._gates.shut(connection) is not None)
+
+    # -- after -----------------------------------------------------------------------------------
+
+    async def ended(self, passage: Passage, pixel: Pixel, request: HttpRequest, sent: Sent) -> None:
+        """Takes in how a request ended; shuts or opens what that shows."""
+        if not isinstance(sent, ServiceError) or sent.kind is Kind.PERMANENT:
+            await self._got_through(passage, pixel)
+        elif sent.kind is Kind.AUTH:
+            await self._refused_credentials(passage, pixel, sent)
+        elif sent.kind is Kind.RETRYABLE and sent.code != classify.BUDGET_SPENT:
+            await self._failed(passage, pixel, request, sent)
+
+    async def _got_through(self, passage: Passage, pixel: Pixel) -> None:
+        self._circuit.succeeded(pixel.connection_id)
+        if passage.sink_was_shut:
+            await self._gates.reopen(SINK)
+        if passage.connection_was_shut:
+            await self._gates.reopen(connection_gate(pixel.connection_id))
+
+    async def _refused_credentials(
+        self, passage: Passage, pixel: Pixel, error: ServiceError
+    ) -> None:
+        # TikTok works: it read the token. Only this connection waits for a person.
+        self._circuit.succeeded(pixel.connection_id)
+        if passage.sink_was_shut:
+            await self._gates.reopen(SINK)
+        name = connection_gate(pixel.connection_id)
+        mark = await self._marks.mark(pixel.connection_id)
+        shut = self._gates.shut(name)
+        if shut is not None and shut.mark == mark:
+            if passage.connection_was_shut:
+                await self._gates.probe_failed(name)
+            return
+        reason = gate_pb2.GATE_REASON_CREDENTIALS
+        await self._gates.close(name, reason, code=error.code, mark=mark)
+
+    async def _failed(
+        self, passage: Passage, pixel: Pixel, request: HttpRequest, error: ServiceError
+    ) -> None:
+        if passage.sink_was_shut:
+            await self._gates.probe_failed(SINK)
+            return
+        name = connection_gate(pixel.connection_id)
+        if passage.connection_was_shut:
+            await self._gates.probe_failed(name)
+            return
+        trip = self._circuit.failed(
+            pixel.connection_id,
+            request.conversions[0].event_id if request.conversions else "",
+            self._clock.monotonic_s(),
+            of_upstream=_is_of_upstream(error),
+        )
+        if trip is not None:
+            what = SINK if trip is Trip.UPSTREAM else name
+            await self._gates.close(what, gate_pb2.GATE_REASON_OUTAGE, code=error.code)
+
+    def _until_probe_s(self, gate: gate_pb2.Gate) -> float | None:
+        if not gate.HasField("probe_at"):
+            return None
+        return (gate.probe_at.ToNanoseconds() - self._clock.now_ns()) / 1e9
+
+
+def _is_of_upstream(error: ServiceError) -> bool:
+    """Whether a failure cannot be one pixel's: nobody listens, or the host answers for itself.
+
+    A time-out may be a pixel's own, and a code in the body is about what was asked.
+    """
+    if isinstance(error, RefusedError):
+        return False
+    return error.code == classify.UNREACHABLE or error.code.startswith("upstream_status_")
