@@ -33,6 +33,7 @@ class Service(StrEnum):
 
     INGEST = "ingest"
     EVENTS = "events"
+    DELIVERY = "delivery"
 
 
 Topic = Annotated[str, typer.Option("--topic", help="Webhook topic, such as orders/paid.")]

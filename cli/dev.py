@@ -48,8 +48,8 @@ def dev_ports() -> Ports:
         webhooks=8080,
         sandbox=9300,
         # The normalizer serves no gRPC; it is given a port that nobody opens.
-        grpc={"ingest-http": 9080, "events": 9081, "ingest-normalizer": 9082},
-        metrics={"ingest-http": 9180, "events": 9181, "ingest-normalizer": 9182},
+        grpc={"ingest-http": 9080, "events": 9081, "ingest-normalizer": 9082, "delivery": 9083},
+        metrics={"ingest-http": 9180, "events": 9181, "ingest-normalizer": 9182, "delivery": 9183},
         nats=4222,
         nats_monitor=8222,
     )
@@ -121,10 +121,11 @@ def welcome(stack: Stack, *, live: bool) -> str:
     return f"""\
 up and ready:
   webhooks     {stack.webhooks_url}
-  gRPC         127.0.0.1:{ports.grpc["ingest-http"]} ingest, 127.0.0.1:{ports.grpc["events"]} events
+  gRPC         127.0.0.1:{ports.grpc["ingest-http"]} ingest, :{ports.grpc["events"]} events, \
+:{ports.grpc["delivery"]} delivery
   metrics      127.0.0.1:{ports.metrics["ingest-http"]} ingest, \
-:{ports.metrics["ingest-normalizer"]} normalizer, :{ports.metrics["events"]} events: \
-/livez /readyz /metrics
+:{ports.metrics["ingest-normalizer"]} normalizer, :{ports.metrics["events"]} events, \
+:{ports.metrics["delivery"]} delivery: /livez /readyz /metrics
   NATS         {stack.nats.url}, monitoring {stack.nats.monitor_url}
 {real if live else judge}\
   connections  {directory}/connections.yaml
@@ -190,7 +191,8 @@ def _write_example(stack: Stack, now: datetime) -> None:
 
 
 def _wanted_ports(ports: Ports, *, live: bool) -> list[int]:
-    services = [ports.grpc["ingest-http"], ports.grpc["events"], *ports.metrics.values()]
+    grpc = [port for name, port in ports.grpc.items() if name != "ingest-normalizer"]
+    services = [*grpc, *ports.metrics.values()]
     sandbox = [] if live else [ports.sandbox]
     return [ports.webhooks, ports.nats, ports.nats_monitor, *services, *sandbox]
 

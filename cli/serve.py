@@ -15,6 +15,8 @@ from libs.errors import ServiceError
 from libs.foundation import CommonSettings, foundation, serve
 from libs.settings import SettingsError, load
 from libs.telemetry import Telemetry, get_logger, setup_telemetry
+from services.delivery.settings import Settings as DeliverySettings
+from services.delivery.wiring import delivery
 from services.events.settings import Settings as EventsSettings
 from services.events.wiring import events
 from services.ingest.settings import Role
@@ -43,7 +45,12 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if chosen is None:
             return 2
         return _run(service, chosen, environ, lambda t: _events(chosen, t))
-    sys.stderr.write(f"there is no service {service!r}: use ingest or events\n")
+    if service == "delivery":
+        own = _loaded(DeliverySettings, environ)
+        if own is None:
+            return 2
+        return _run(service, own, environ, lambda t: _delivery(own, t))
+    sys.stderr.write(f"there is no service {service!r}: use ingest, events or delivery\n")
     return 2
 
 
@@ -84,6 +91,11 @@ async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
         events(settings, base) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
+
+
+async def _delivery(settings: DeliverySettings, telemetry: Telemetry) -> int:
+    async with foundation(settings, telemetry, SystemClock()) as base:
+        return await serve(delivery(settings, base), base, settings.grace_s)
 
 
 def _workers(count: int, environ: Mapping[str, str]) -> int:

@@ -29,6 +29,7 @@ SERVICES: Final[Mapping[str, Sequence[str]]] = {
     "ingest-http": ("serve", "ingest", "--role", "http"),
     "ingest-normalizer": ("serve", "ingest", "--role", "normalizer"),
     "events": ("serve", "events"),
+    "delivery": ("serve", "delivery"),
 }
 """The processes besides NATS, by the arguments of `tidewire` that start them."""
 
@@ -109,7 +110,7 @@ class Stack:
         """What a process of this stack is told."""
         grpc = self.ports.grpc.get(name, 0)
         metrics = self.ports.metrics.get(name, 0)
-        service = "EVENTS" if name == "events" else "INGEST"
+        service = name.upper() if name in {"events", "delivery"} else "INGEST"
         return {
             **self._environ,
             "PYTHONPATH": os.pathsep.join(sys.path),

@@ -15,8 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 NATS = ROOT / "deploy" / "nats"
-OURS = ("ingest", "events", "sandbox")
-SERVED = ("ingest", "events")
+OURS = ("ingest", "events", "delivery", "sandbox")
+SERVED = ("ingest", "events", "delivery")
 
 
 def _compose() -> Mapping[str, Any]:
