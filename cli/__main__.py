@@ -24,8 +24,10 @@ preview = typer.Typer(
     help="What a webhook would become, as JSON; no network.", no_args_is_help=True
 )
 streams = typer.Typer(help="The streams on the NATS server.", no_args_is_help=True)
+gates = typer.Typer(help="Kill switches, and what is shut and why.", no_args_is_help=True)
 app.add_typer(preview, name="preview")
 app.add_typer(streams, name="streams")
+app.add_typer(gates, name="gates")
 
 
 class Service(StrEnum):
@@ -40,6 +42,14 @@ Topic = Annotated[str, typer.Option("--topic", help="Webhook topic, such as orde
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", help="A connections file; its first shop is used.", exists=True),
+]
+
+
+DeliveryAddress = Annotated[
+    str | None, typer.Option("--address", help="The delivery service [default: 127.0.0.1:9083].")
+]
+GateName = Annotated[
+    str, typer.Argument(help="A sink, such as events, or a connection, such as shop.events.C123.")
 ]
 
 
@@ -132,6 +142,37 @@ def trace(
     from libs.telemetry import TRACES_FOLDER  # noqa: PLC0415
 
     raise typer.Exit(trace_command(id_text, directory / TRACES_FOLDER))
+
+
+@gates.command("list")
+def gates_list(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: DeliveryAddress = None,
+) -> None:
+    """What is shut, since when and why, and what waits."""
+    from cli.gates import list_gates  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(list_gates(os.environ, address, as_json=as_json)))
+
+
+@gates.command("pause")
+def gates_pause(
+    name: GateName,
+    note: Annotated[str, typer.Option(help="Why; others will read it.")] = "",
+    address: DeliveryAddress = None,
+) -> None:
+    """Stops a sink or a connection until it is resumed; nothing is lost."""
+    from cli.gates import pause  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(pause(os.environ, address, name, note)))
+
+
+@gates.command("resume")
+def gates_resume(name: GateName, address: DeliveryAddress = None) -> None:
+    """Lets a sink or a connection go on, whatever had shut it."""
+    from cli.gates import resume  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(resume(os.environ, address, name)))
 
 
 @preview.command("normalize")

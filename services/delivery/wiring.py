@@ -8,32 +8,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from libs.bus import subjects
+from libs.bus.parking import ParkingLot
 from libs.foundation import Foundation, OpsPart, rpc_observer
+from libs.gates import GateBook
 from libs.lifecycle import Part
 from libs.rpc.server import RpcServer, RpcService
 from services.delivery.dead_letters import DeadLetterServer
+from services.delivery.gates import GateServer
 from services.delivery.ports import SamePermissions
 from services.delivery.settings import Settings
-from tidewire.delivery.v1 import dead_letter_service_pb2_grpc
+from tidewire.delivery.v1 import dead_letter_service_pb2_grpc, gate_service_pb2_grpc
 
 
 def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
     """The parts of the delivery service."""
+    gates = GateBook(
+        base.nats, base.log(subjects.bucket_stream(subjects.CIRCUITS)), base.clock, base.metrics
+    )
+    lot = ParkingLot(base.nats, base.log(subjects.PARKED), "events", base.metrics)
     rpc = RpcServer(
         address=settings.grpc_address,
-        services=_services(settings, base),
+        services=_services(settings, base, GateServer(gates, lot, base.connections)),
         readiness=base.readiness,
         clock=base.clock,
         observe=rpc_observer(base.metrics),
     )
-    return {"ops": OpsPart(settings.metrics_address, base.metrics, base.readiness), "grpc": rpc}
+    return {
+        "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
+        "grpc": rpc,
+        "gates": gates,
+        "parked": lot,
+    }
 
 
-def _services(settings: Settings, base: Foundation) -> Sequence[RpcService]:
+def _services(settings: Settings, base: Foundation, gates: GateServer) -> Sequence[RpcService]:
     letters = DeadLetterServer(nats=base.nats, permissions=SamePermissions(settings.reveal))
     return [
         RpcService(
             "tidewire.delivery.v1.DeadLetterService",
             partial(dead_letter_service_pb2_grpc.add_DeadLetterServiceServicer_to_server, letters),
+        ),
+        RpcService(
+            "tidewire.delivery.v1.GateService",
+            partial(gate_service_pb2_grpc.add_GateServiceServicer_to_server, gates),
         ),
     ]
