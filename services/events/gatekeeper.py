@@ -20,11 +20,8 @@ SINK: Final = sink_gate("events")
 """The gate of all that goes to TikTok's Events API."""
 
 _WAIT_MOST_S: Final = 10.0
-_PROBE_LEAD_S: Final = 0.5
-"""A unit is let in a little before the probe is due, so that the probe is made on time."""
-
-_PROBE_APART_S: Final = 1.0
-"""One probe at a time: its end is known, or its time is over, before another is made."""
+_PROBE_LASTS_S: Final = 15.0
+"""One probe at a time: another one is made when its end is known, or when it must be over."""
 
 _PARKED_FOR: Final = {
     gate_pb2.GATE_REASON_OPERATOR: "operator",
@@ -49,17 +46,15 @@ class Gatekeeper:
         self._marks = marks
         self._clock = clock
         self._circuit = Circuit()
-        self._probe_taken_s = -_PROBE_APART_S
+        self._probing_until_s = 0.0
 
     # -- before ----------------------------------------------------------------------------------
 
     def allowance(self) -> int | None:
-        """How many messages a lane may hold: one for a probe while the sink is shut, else any."""
-        gate = self._gates.shut(SINK)
-        if gate is None:
+        """How many messages a lane may take: any; while shut, one for a probe that is due."""
+        if self._gates.shut(SINK) is None:
             return None
-        wait_s = self._until_probe_s(gate)
-        return 1 if wait_s is not None and wait_s <= _PROBE_LEAD_S else 0
+        return 1 if self._may_probe() else 0
 
     def refuses(self) -> ServiceError | None:
         """Why nothing may be sent to the sink now; None where a request may be made.
@@ -67,10 +62,8 @@ class Gatekeeper:
         While the sink is shut one caller is let through whenever a probe is due.
         """
         error = self.shut_error()
-        now_s = self._clock.monotonic_s()
-        is_due = self._gates.is_probe_due(SINK)
-        if error is not None and is_due and now_s - self._probe_taken_s >= _PROBE_APART_S:
-            self._probe_taken_s = now_s
+        if error is not None and self._may_probe():
+            self._probing_until_s = self._clock.monotonic_s() + _PROBE_LASTS_S
             return None
         return error
 
@@ -79,8 +72,10 @@ class Gatekeeper:
         gate = self._gates.shut(SINK)
         if gate is None:
             return None
-        wait_s = self._until_probe_s(gate)
-        ahead_s = _WAIT_MOST_S if wait_s is None else min(max(wait_s, 1.0), _WAIT_MOST_S)
+        ahead_s = _WAIT_MOST_S
+        if gate.HasField("probe_at"):
+            wait_s = (gate.probe_at.ToNanoseconds() - self._clock.now_ns()) / 1e9
+            ahead_s = min(max(wait_s, 1.0), _WAIT_MOST_S)
         return ServiceError(
             Kind.RETRYABLE, "gate_shut", f"{SINK} is shut: {gate.code}", retry_after_s=ahead_s
         )
@@ -99,6 +94,8 @@ class Gatekeeper:
 
     async def ended(self, passage: Passage, pixel: Pixel, request: HttpRequest, sent: Sent) -> None:
         """Takes in how a request ended; shuts or opens what that shows."""
+        if passage.sink_was_shut:
+            self._probing_until_s = 0.0
         if not isinstance(sent, ServiceError) or sent.kind is Kind.PERMANENT:
             await self._got_through(passage, pixel)
         elif sent.kind is Kind.AUTH:
@@ -150,10 +147,8 @@ class Gatekeeper:
             what = SINK if trip is Trip.UPSTREAM else name
             await self._gates.close(what, gate_pb2.GATE_REASON_OUTAGE, code=error.code)
 
-    def _until_probe_s(self, gate: gate_pb2.Gate) -> float | None:
-        if not gate.HasField("probe_at"):
-            return None
-        return (gate.probe_at.ToNanoseconds() - self._clock.now_ns()) / 1e9
+    def _may_probe(self) -> bool:
+        return self._gates.is_probe_due(SINK) and self._clock.monotonic_s() >= self._probing_until_s
 
 
 def _is_of_upstream(error: ServiceError) -> bool:

@@ -103,7 +103,7 @@ class House:
         self.marks = FixedMarks()
         self.limiter = RecordingLimiter()
         self.parking = ListedParking(self.log)
-        gatekeeper = Gatekeeper(self.gates, self.marks, self.clock)
+        gatekeeper = self.gatekeeper = Gatekeeper(self.gates, self.marks, self.clock)
         self.handlers = Handlers(
             Surroundings(
                 opener=self.opener,
@@ -623,15 +623,33 @@ async def test_an_outage_shuts_the_sink_and_its_last_failure_costs_no_attempt() 
     assert house.gates.shut(SINK) is not None
 
 
-async def test_one_probe_at_a_time_is_let_through_and_its_success_opens_the_sink() -> None:
+async def test_the_success_of_a_probe_opens_the_sink() -> None:
+    house = House()
+    await house.gates.close(SINK, OUTAGE)
+    before = house.gatekeeper.allowance()
+    house.clock.advance(1.0)
+
+    due = house.gatekeeper.allowance()
+    results = [(await house.handle(unit(order_paid(n), n)))[0] for n in "12"]
+
+    assert (before, due, house.gatekeeper.allowance()) == (0, 1, None)
+    assert results == [None, None]
+    assert house.gates.shut(SINK) is None
+
+
+async def test_nothing_more_is_taken_or_sent_while_a_probe_is_under_way() -> None:
     house = House()
     await house.gates.close(SINK, OUTAGE)
     house.clock.advance(1.0)
 
-    results = [(await house.handle(unit(order_paid(n), n)))[0] for n in "12"]
+    first, second = house.gatekeeper.refuses(), house.gatekeeper.refuses()
 
-    assert results == [None, None]
-    assert house.gates.shut(SINK) is None
+    assert first is None
+    assert second is not None
+    assert house.gatekeeper.allowance() == 0
+    # A probe that never came to its end must not be the last one.
+    house.clock.advance(15.0)
+    assert house.gatekeeper.allowance() == 1
 
 
 async def test_a_probe_that_fails_puts_the_next_one_off() -> None:
