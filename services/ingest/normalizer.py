@@ -24,9 +24,9 @@ from libs.bus import subjects
 from libs.bus.pull import ConsumerSettings, Puller, ensure_consumer
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
+from libs.fair_queue import FairQueue
 from libs.telemetry import Metrics
 from services.ingest.batch import BatchProcessor, ReadDelivery
-from services.ingest.domain.fair_queue import FairQueue
 from services.ingest.work import Job, OpenSegment
 from tidewire.ingest.v1 import delivery_pb2
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.domain.fair_queue import FairQueue
+from libs.fair_queue import FairQueue
 
 
 def _filled(costs: dict[str, list[int]], quantum: int = 10) -> FairQueue[int]:
