@@ -62,6 +62,10 @@ PARKED_UNITS: Final = "tidewire_parked_units"
 
 UPSTREAM_CALLS: Final = "tidewire_upstream_calls_total"
 UPSTREAM_CALL: Final = "tidewire_upstream_call_seconds"
+LIMITER_TURNS: Final = "tidewire_limiter_turns_total"
+LIMITER_WAIT: Final = "tidewire_limiter_wait_seconds"
+LIMITER_LATE: Final = "tidewire_limiter_late_slots_total"
+LIMITER_OPERATIONS: Final = "tidewire_limiter_operations_total"
 RPC_SERVED: Final = "tidewire_rpc_served_total"
 RPC_DURATION: Final = "tidewire_rpc_seconds"
 
@@ -159,6 +163,19 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     ),
     UPSTREAM_CALL: _histogram(
         "Time of one call to an upstream.", "upstream", unit="s", buckets=_CALL_S
+    ),
+    LIMITER_TURNS: _counter(
+        "Calls that asked the limiter for a turn, by result: `granted`, `busy`, `unreachable`.",
+        "result",
+    ),
+    LIMITER_WAIT: _histogram(
+        "Time that a granted call waited for its turn.", unit="s", buckets=_CALL_S
+    ),
+    LIMITER_LATE: _counter("Slots that were lost because this process came too late to use them."),
+    LIMITER_OPERATIONS: _counter(
+        "Reads and writes of the limiter's shared state, by result: `ok`, `conflict`, `failed`.",
+        "operation",
+        "result",
     ),
     RPC_SERVED: _counter("Calls served over gRPC, by method and status code.", "method", "code"),
     RPC_DURATION: _histogram(

@@ -31,12 +31,18 @@ _SUBJECTS_PER_READ: Final = 500
 
 
 class JetStreamLog:
-    """`CommitLog` on the stream `stream`, which needs `allow_atomic` and `allow_direct`."""
+    """`CommitLog` on the stream `stream`, which needs `allow_atomic` and `allow_direct`.
 
-    def __init__(self, nats: Client, stream: str, ids: Ids) -> None:
+    Each question to the server is given up after `timeout_s`.
+    """
+
+    def __init__(
+        self, nats: Client, stream: str, ids: Ids, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._nats = nats
         self._stream = stream
         self._ids = ids
+        self._timeout_s = timeout_s
 
     async def read(self, subjects: Sequence[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
@@ -60,7 +66,7 @@ class JetStreamLog:
         headers["Nats-Batch-Commit"] = "1"
         try:
             message = await self._nats.request(
-                last.subject, last.data, timeout=TIMEOUT_S, headers=headers
+                last.subject, last.data, timeout=self._timeout_s, headers=headers
             )
         except UNREACHABLE as error:
             raise unavailable(f"a batch of {self._stream}", error) from error
@@ -77,7 +83,7 @@ class JetStreamLog:
             )
             found: dict[str, Stored] = {}
             while True:
-                message = await subscription.next_msg(timeout=TIMEOUT_S)
+                message = await subscription.next_msg(timeout=self._timeout_s)
                 headers = message.headers or {}
                 if "Status" in headers:
                     _check_end(self._stream, headers)
@@ -98,7 +104,10 @@ class JetStreamLog:
     async def _read_from_leader(self, subject: str) -> Stored | None:
         try:
             answer = await js_api(
-                self._nats, f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject}
+                self._nats,
+                f"STREAM.MSG.GET.{self._stream}",
+                {"last_by_subj": subject},
+                timeout_s=self._timeout_s,
             )
         except ApiError as error:
             if error.err_code == _MESSAGE_NOT_FOUND:

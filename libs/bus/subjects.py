@@ -23,6 +23,9 @@ WATERMARKS: Final = "watermarks"
 BUCKETS: Final = (LIMITS, CIRCUITS, LEASES, WATERMARKS)
 """Key-value buckets: streams too, `KV_<bucket>`, so that several keys are one atomic write."""
 
+THROTTLED: Final = "limits.throttled"
+"""In no stream: tells the replicas that hold slots of a limit that its upstream has throttled."""
+
 LANES: Final = 16
 """Lanes of shops. Part of every subject of COMMERCE: changing it is a migration, so each process
 compares it with the stream's metadata and refuses to start where they differ."""
