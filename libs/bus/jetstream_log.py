@@ -56,14 +56,19 @@ class JetStreamLog:
         return {stored.subject: stored for stored in answers if stored is not None}
 
     async def commit(self, entries: Sequence[Entry]) -> int:
-        batch_id = self._ids.new()
-        for number, entry in enumerate(entries[:-1], start=1):
-            await self._nats.publish(
-                entry.subject, entry.data, headers=_headers(entry, batch_id, number)
-            )
         last = entries[-1]
-        headers = _headers(last, batch_id, len(entries))
-        headers["Nats-Batch-Commit"] = "1"
+        headers = _headers(last)
+        if len(entries) > 1:
+            # One entry needs no batch to be atomic, and the server's way of staging one costs 11 ms
+            # (a plain write: 0.6 ms, each synced).
+            batch_id = self._ids.new()
+            for number, entry in enumerate(entries[:-1], start=1):
+                await self._nats.publish(
+                    entry.subject,
+                    entry.data,
+                    headers=_headers(entry) | _in_batch(batch_id, number),
+                )
+            headers |= _in_batch(batch_id, len(entries)) | {"Nats-Batch-Commit": "1"}
         try:
             message = await self._nats.request(
                 last.subject, last.data, timeout=self._timeout_s, headers=headers
@@ -122,8 +127,12 @@ def _parts(subjects: Sequence[str]) -> Iterator[Sequence[str]]:
         yield subjects[start : start + _SUBJECTS_PER_READ]
 
 
-def _headers(entry: Entry, batch_id: str, number: int) -> dict[str, str]:
-    headers = {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
+def _in_batch(batch_id: str, number: int) -> dict[str, str]:
+    return {"Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
+
+
+def _headers(entry: Entry) -> dict[str, str]:
+    headers = {}
     if entry.expected is not None:
         headers["Nats-Expected-Last-Subject-Sequence"] = str(entry.expected)
     if entry.ttl_s is not None:
