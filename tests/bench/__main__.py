@@ -20,6 +20,7 @@ import uvloop
 from tests.bench import machine
 from tests.bench.ingest import ingest
 from tests.bench.latency import latency
+from tests.bench.limiter import limiter
 from tests.bench.normalizer import normalizer
 from tests.bench.options import ROOT, Options
 from tests.bench.report import Report, Section, heading_text, markdown, section_text, with_results
@@ -33,6 +34,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "normalizer": normalizer,
     "transform": transform,
     "latency": latency,
+    "limiter": limiter,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _SECONDS: Final = 4.0
