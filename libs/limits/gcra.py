@@ -301,9 +301,8 @@ def used(window: Window, clock: WindowClock, now_ns: int) -> float:
 
 
 def _fresh_clock(window: Window, start_ns: int) -> WindowClock:
-    return WindowClock(
-        window.length_s, start_ns + int(window.burst * window.gap_ns), start_ns - SECOND_NS
-    )
+    tat_ns = start_ns + int(window.burst * window.gap_ns)
+    return WindowClock(window.length_s, tat_ns, start_ns - int(window.gap_ns))
 
 
 def _distance(window: Window, weight: int) -> float:

@@ -39,7 +39,8 @@ _WARM_UP_S: Final = 2.0
 _PAUSE_S: Final = 5.0
 _STOPPED_S: Final = 3.0
 _SKEW_S: Final = 2.0
-_WITHIN_S: Final = 30.0
+_WITHIN_S: Final = 90.0
+_NEVER_S: Final = 999.0
 _SECOND_NS: Final = 1_000_000_000
 _CALLS_WHEN_GONE: Final = 50
 
@@ -205,7 +206,7 @@ def _recovery_ns(
     for one, count in zip(arrivals, windows, strict=True):
         if one >= outage.until_ns and count >= int(rate * _USE_GOAL):
             return one - outage.until_ns
-    return int(_WITHIN_S * 1e9)
+    return int(_NEVER_S * 1e9)
 
 
 async def _paused_nats(field: Field) -> Outage:
