@@ -74,7 +74,7 @@ class Desk:
         self._not_before_ns = 0
         self._blocked: Mapping[tuple[Line, Priority], int] = {}
         self._contended = False
-        self._down_until_s = 0.0
+        self._down_until_s = -math.inf
 
     @property
     def is_idle(self) -> bool:
@@ -218,8 +218,14 @@ class Desk:
         }
 
     def _earliest_ns(self) -> int:
-        """When what is reserved now can be used: once it is written."""
-        lead_s = min(self._office.records.write_s * 1.5, _LEAD_MAX_S)
+        """When what is reserved now can be used: once it is written.
+
+        Where writes are so slow that callers are sent away meanwhile, it is kept for their return.
+        """
+        write_s = self._office.records.write_s
+        lead_s = min(write_s * 1.5, _LEAD_MAX_S)
+        if write_s > UNREACHABLE_AFTER_S / 2:
+            lead_s += UNREACHABLE_AGAIN_S
         return self._office.time.now_ns() + int(lead_s * 1e9)
 
     def _hand_out(self, made: Plan[Line]) -> None:
@@ -274,7 +280,7 @@ class Desk:
             result = await task
         finally:
             task.cancel()
-        self._down_until_s = 0.0
+        self._down_until_s = -math.inf
         return result
 
     def _is_unreachable(self, until_s: float) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
+_START_NS: Final = 1_790_000_000_000_000_000
 _SETTLES_WITHIN: Final = 60
 """Turns of the event loop after which everybody who can go on has done so."""
 
@@ -16,21 +18,22 @@ _SETTLES_WITHIN: Final = 60
 class VirtualClock:
     """Time for tests without waiting; the same run takes the same course each time."""
 
-    def __init__(self, now_s: float = 1_790_000_000.0) -> None:
-        self.now_s = now_s
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+    def __init__(self) -> None:
+        self._elapsed_ns = 0
+        self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
 
     def now_ns(self) -> int:
-        return int(self.now_s * 1_000_000_000)
+        return _START_NS + self._elapsed_ns
 
     def monotonic_s(self) -> float:
-        return self.now_s
+        return self._elapsed_ns / 1e9
 
     async def sleep(self, delay_s: float) -> None:
         self._count += 1
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now_s + max(delay_s, 0.0), self._count, woken))
+        wakes_ns = self._elapsed_ns + max(math.ceil(delay_s * 1e9), 0)
+        heapq.heappush(self._sleepers, (wakes_ns, self._count, woken))
         await woken
 
     async def drive(self, work: Coroutine[Any, Any, T]) -> T:
@@ -52,9 +55,9 @@ class VirtualClock:
 
     def _wake_next(self) -> None:
         while self._sleepers:
-            wakes_s, _, woken = heapq.heappop(self._sleepers)
+            wakes_ns, _, woken = heapq.heappop(self._sleepers)
             if not woken.done():
-                self.now_s = max(self.now_s, wakes_s)
+                self._elapsed_ns = max(self._elapsed_ns, wakes_ns)
                 woken.set_result(None)
                 return
         raise AssertionError("nobody sleeps and the work is not done")
