@@ -22,9 +22,10 @@ from libs.clock import Clock
 from libs.connections import FileConnections
 from libs.errors import Kind, ServiceError, permanent
 from libs.http.session import http_session
-from libs.ids import Ids, RandomIds
+from libs.ids import Ids, RandomIds, system_random
 from libs.keys import KvKeySource, load_kek
 from libs.lifecycle import Part, Readiness, run_parts
+from libs.limits import DeclaredLimits, LimiterPart
 from libs.ops_http import OpsServer
 from libs.rpc.interceptor import Observe
 from libs.settings import Address, env
@@ -66,6 +67,12 @@ class CommonSettings:
         "STATE_DIR", "where spans go when no collector is configured", default=Path(".state")
     )
     grace_s: float = env("GRACE_S", "seconds to finish work on stop", default=20.0)
+    limits: str = env(
+        "LIMITS",
+        "limits of upstreams that differ from the documented ones, such as"
+        " tiktok.events.app=500/s,300000/m; the same for all processes",
+        default="",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,18 @@ class Foundation:
     metrics: Metrics
     readiness: Readiness
     nats_closed: asyncio.Event
+    declared_limits: DeclaredLimits
+
+    def limiter(self) -> LimiterPart:
+        """A part that gives turns under the limits which all replicas share; one a process."""
+        return LimiterPart(
+            self.nats,
+            declared=self.declared_limits,
+            clock=self.clock,
+            ids=self.ids,
+            random=system_random,
+            metrics=self.metrics,
+        )
 
     def log(self, stream: str) -> JetStreamLog:
         """The commit log of one stream."""
@@ -98,6 +117,10 @@ async def foundation(
         ServiceError: what is wrong and what to do about it: NATS does not answer, is not fit, or
             the connections file or the key cannot be read.
     """
+    try:
+        declared_limits = DeclaredLimits(settings.limits)
+    except ValueError as error:
+        raise permanent("limits_invalid", f"TIDEWIRE_LIMITS: {error}") from error
     async with AsyncExitStack() as stack:
         closed = asyncio.Event()
         client = await connected(settings.nats_url, closed)
@@ -118,6 +141,7 @@ async def foundation(
             metrics=telemetry.metrics,
             readiness=Readiness(),
             nats_closed=closed,
+            declared_limits=declared_limits,
         )
 
 

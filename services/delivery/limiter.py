@@ -69,7 +69,7 @@ class LimiterServer(limiter_service_pb2_grpc.LimiterServiceServicer):
     async def Report(  # noqa: N802
         self,
         request: pb.ReportRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> pb.ReportResponse:
         """Slows every replica at once."""
         asked_s = _seconds(request.retry_after) if request.HasField("retry_after") else None
@@ -79,7 +79,7 @@ class LimiterServer(limiter_service_pb2_grpc.LimiterServiceServicer):
     async def Describe(  # noqa: N802
         self,
         request: pb.DescribeRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> pb.DescribeResponse:
         """Every window of the limits that were ever used."""
         found = await self._limiter.describe(request.prefix)

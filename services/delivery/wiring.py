@@ -16,9 +16,11 @@ from libs.lifecycle import Part
 from libs.rpc.server import RpcServer, RpcService
 from services.delivery.dead_letters import DeadLetterServer
 from services.delivery.gates import GateServer
+from services.delivery.limiter import LimiterServer
 from services.delivery.ports import SamePermissions
 from services.delivery.settings import Settings
 from tidewire.delivery.v1 import dead_letter_service_pb2_grpc, gate_service_pb2_grpc
+from tidewire.limiter.v1 import limiter_service_pb2_grpc
 
 
 def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
@@ -27,9 +29,19 @@ def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
         base.nats, base.log(subjects.bucket_stream(subjects.CIRCUITS)), base.clock, base.metrics
     )
     lot = ParkingLot(base.nats, base.log(subjects.PARKED), "events", base.metrics)
+    limiter = base.limiter()
     rpc = RpcServer(
         address=settings.grpc_address,
-        services=_services(settings, base, GateServer(gates, lot, base.connections)),
+        services=[
+            *_services(settings, base, GateServer(gates, lot, base.connections)),
+            RpcService(
+                "tidewire.limiter.v1.LimiterService",
+                partial(
+                    limiter_service_pb2_grpc.add_LimiterServiceServicer_to_server,
+                    LimiterServer(limiter.limiter),
+                ),
+            ),
+        ],
         readiness=base.readiness,
         clock=base.clock,
         observe=rpc_observer(base.metrics),
@@ -37,6 +49,7 @@ def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
     return {
         "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
         "grpc": rpc,
+        "limiter": limiter,
         "gates": gates,
         "parked": lot,
     }

@@ -16,7 +16,6 @@ from libs.foundation import Foundation, OpsPart, rpc_observer
 from libs.gates import GateBook
 from libs.http.session import http_session
 from libs.lifecycle import Part
-from libs.limits import Unlimited
 from libs.retry import RetryPolicy
 from libs.rpc.server import RpcServer, RpcService
 from services.events import consumers
@@ -50,13 +49,14 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             base.nats, base.log(subjects.bucket_stream(subjects.CIRCUITS)), base.clock, base.metrics
         )
         lot = ParkingLot(base.nats, base.log(subjects.PARKED), "events", base.metrics)
+        limiter = base.limiter()
         marks = TokenMarks(base.connections)
         gatekeeper = Gatekeeper(gates, marks, base.clock)
         handlers = Handlers(
             Surroundings(
                 opener=base.vault,
                 pixels=ConnectedPixels(base.connections, api_version=settings.tiktok_api_version),
-                sender=Sender(api, Unlimited(), gatekeeper, base.tracer, base.metrics),
+                sender=Sender(api, limiter.limiter, gatekeeper, base.tracer, base.metrics),
                 gatekeeper=gatekeeper,
                 outcomes=outcomes,
                 dead_letters=DeadLetterStore(base.nats),
@@ -95,6 +95,7 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             "ops": ops,
             "lag": lag,
             "grpc": _rpc(settings, base, outcomes),
+            "limiter": limiter,
             "gates": gates,
             "parked": lot,
             **lanes,
