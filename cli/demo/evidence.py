@@ -14,6 +14,7 @@ from cli.demo.scenery import PixelPlan
 from cli.demo.verdict import DeliveryKey, Evidence
 from libs.bus import subjects
 from libs.bus.scan import scan
+from libs.clock import SystemClock
 from libs.connections import shop_handle
 from libs.keys import KvKeySource, load_kek
 from libs.ledger import read_ledger, read_outcomes
@@ -43,7 +44,7 @@ async def gather_evidence(
     keys = await KvKeySource.open(nats.jetstream(), load_kek(kek_file))
     vault = Vault(keys)
     return Evidence(
-        ledger=await read_ledger(nats),
+        ledger=(await read_ledger(nats, SystemClock())).total(),
         seen=[
             record_pb2.SeenRecord.FromString(stored.data)
             async for stored in scan(nats, subjects.COMMERCE, "commerce.seen.>")

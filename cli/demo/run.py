@@ -212,7 +212,10 @@ def as_dict(result: Result, seconds: float) -> dict[str, Any]:
         "passed": result.passed,
         "checks": [check.as_dict() for check in result.checks],
         "waited_for": result.waited_for,
-        "ledger": result.evidence.ledger.as_dict(),
+        "ledger": {
+            **result.evidence.ledger.as_dict(),
+            "parked_deliveries": len(result.evidence.parked),
+        },
         "sandbox": {
             "tiktok_events": {
                 "requests": tiktok["requests"],
@@ -251,7 +254,7 @@ def _write_json(json_file: Path | None, result: Result, seconds: float) -> None:
 
 def _print_result(console: Console, result: Result, seconds: float) -> None:
     evidence = result.evidence
-    console.print(screen.ledger_table(evidence.ledger))
+    console.print(screen.ledger_table(evidence.ledger, len(evidence.parked)))
     if result.waterfall is None:
         console.print("No trace of a purchase was written here; a collector may have it.\n")
     else:

@@ -76,8 +76,8 @@ def _progress_table(pulse: Pulse) -> Table:
     return table
 
 
-def ledger_table(ledger: Ledger) -> Table:
-    """Units by how they ended."""
+def ledger_table(ledger: Ledger, parked_deliveries: int) -> Table:
+    """Units by how they ended, or where they are."""
     table = _table("The ledger: units of (delivery, pixel) and how they ended", "units")
     table.add_row("received", f"{ledger.received:,}", style="bold")
     table.add_row("delivered", f"{ledger.delivered:,}")
@@ -85,10 +85,11 @@ def ledger_table(ledger: Ledger) -> Table:
     for kind, counts in (("ignored", ledger.ignored), ("dead", ledger.dead)):
         for reason, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
             table.add_row(f"{kind}: {escape(reason)}", f"{count:,}")
-    table.add_row("in flight", f"{ledger.in_flight:,}")
+    table.add_row("in flight", f"{ledger.in_flight.total():,}")
+    table.add_row("unaccounted", f"{ledger.unaccounted:,}")
     table.add_section()
     table.add_row("distinct deliveries", f"{ledger.deliveries:,}", style="dim")
-    table.add_row("parked deliveries of unknown shops", f"{ledger.parked:,}", style="dim")
+    table.add_row("parked deliveries of unknown shops", f"{parked_deliveries:,}", style="dim")
     return table
 
 

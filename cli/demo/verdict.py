@@ -114,17 +114,18 @@ def judge(evidence: Evidence) -> list[Check]:
 def ledger_balances(evidence: Evidence) -> Check:
     """Units received = delivered + uncertain + ignored + dead, and nothing is on its way."""
     found = evidence.ledger
+    in_flight = found.in_flight.total()
     wrong = []
     if not found.balanced:
-        wrong.append(f"{found.received} received, {found.ended} ended, {found.in_flight} in flight")
-    if found.in_flight:
-        wrong.append(f"{found.in_flight} messages are still in flight")
-    if found.unended:
-        wrong.append(f"{found.unended} units have a fact and no outcome")
+        wrong.append(f"{found.received} received, {found.ended} ended, {in_flight} in flight")
+    if in_flight:
+        wrong.append(f"{in_flight} units are still in flight")
+    if found.unaccounted:
+        wrong.append(f"{found.unaccounted} units have no outcome and are found nowhere")
     numbers = (
         f"{found.received:,} units = {found.delivered:,} delivered"
         f" + {found.delivered_uncertain:,} uncertain + {found.ignored.total():,} ignored"
-        f" + {found.dead.total():,} dead + {found.in_flight:,} in flight"
+        f" + {found.dead.total():,} dead + {in_flight:,} in flight"
     )
     return Check("the ledger balances", numbers, tuple(wrong))
 

@@ -18,6 +18,7 @@ from libs.bus import subjects
 from libs.bus.api import js_api
 from libs.clock import Clock
 from libs.errors import ServiceError, permanent
+from libs.ledger.parked import REFERENCES as PARKED_UNITS
 from sandbox.shopify.sender import Progress
 
 _LOOK_EVERY_S: Final = 0.4
@@ -186,10 +187,10 @@ class Watch:
 
 
 async def pending(nats: Client) -> dict[str, int]:
-    """What each durable has still to see or to acknowledge, where that is anything.
+    """What each durable has still to see or to acknowledge, and what is parked; no zeroes.
 
     WEBHOOKS is asked first: what its reader has acknowledged is by then in COMMERCE, so nothing
-    slips through between the two.
+    slips through between the two; nor between COMMERCE and PARKED.
     """
     found: dict[str, int] = {}
     for stream in (subjects.WEBHOOKS, subjects.COMMERCE):
@@ -202,6 +203,13 @@ async def pending(nats: Client) -> dict[str, int]:
             count = int(consumer["num_pending"]) + int(consumer["num_ack_pending"])
             if count:
                 found[str(consumer["name"])] = count
+    try:
+        request = {"subjects_filter": PARKED_UNITS}
+        info = await js_api(nats, f"STREAM.INFO.{subjects.PARKED}", request)
+    except ServiceError:
+        found[f"{subjects.PARKED} (no answer)"] = 1
+    else:
+        found.update(info["state"].get("subjects") or {})
     return found
 
 

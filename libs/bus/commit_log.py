@@ -32,6 +32,8 @@ class Stored:
     subject: str
     sequence: int
     data: bytes
+    stored_ns: int = 0
+    """When the stream stored it, where the reader was told: scans are."""
 
 
 class ConflictError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -43,21 +43,33 @@ async def page(
                 raise refused(
                     ApiError(f"a scan of {stream}", int(status), headers.get("Description", ""))
                 )
-            found.append(
-                Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), message.data)
-            )
+            found.append(_stored(headers, message.data))
     except UNREACHABLE as error:
         raise unavailable(f"a scan of {stream}", error) from error
     finally:
         await subscription.unsubscribe()
 
 
+def _stored(headers: Mapping[str, str], data: bytes) -> Stored:
+    at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+    return Stored(
+        headers["Nats-Subject"],
+        int(headers["Nats-Sequence"]),
+        data,
+        # A float of today's seconds is exact to a quarter of a microsecond.
+        int(at.timestamp() * 1e9),
+    )
+
+
 async def scan(
-    nats: Client, stream: str, subject_filter: str, *, after: int = 0
+    nats: Client, stream: str, subject_filter: str, *, after: int = 0, limit: int = _PAGE
 ) -> AsyncIterator[Stored]:
-    """Every message behind `after` whose subject fits, as the stream is while it is read."""
+    """Every message behind `after` whose subject fits, as the stream is while it is read.
+
+    It is read in pages of `limit`: larger ones are faster and hold more in memory.
+    """
     while True:
-        stored = await page(nats, stream, subject_filter, after=after)
+        stored = await page(nats, stream, subject_filter, after=after, limit=limit)
         for one in stored:
             yield one
         if not stored:

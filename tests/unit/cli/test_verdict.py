@@ -168,8 +168,8 @@ def _refused(world: Evidence) -> Evidence:
 
 FAULTS: list[tuple[str, Change]] = [
     ("the ledger balances", lambda w: _with_ledger(w, delivered=1)),
-    ("the ledger balances", lambda w: _with_ledger(w, delivered=1, in_flight=1)),
-    ("the ledger balances", lambda w: _with_ledger(w, unended=1)),
+    ("the ledger balances", lambda w: _with_ledger(w, delivered=1, in_flight=Counter(lane=1))),
+    ("the ledger balances", lambda w: _with_ledger(w, delivered=1, unaccounted=1)),
     (
         "the ledger holds a unit for each delivery and pixel",
         lambda w: _with_ledger(w, received=5, delivered=1),
