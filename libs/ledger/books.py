@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from libs.errors import Kind, ServiceError
 from libs.ledger.figures import Ledger, RowKey, Scope, day_of
 from tidewire.commerce.v1 import record_pb2
 from tidewire.delivery.v1 import outcome_pb2
@@ -89,11 +88,7 @@ class Books:
     # -- taking in -------------------------------------------------------------------------------
 
     def add_marker(self, sequence: int, stored_ns: int, record: record_pb2.SeenRecord) -> None:
-        """Takes in the marker of one delivery, stored at `sequence` of COMMERCE.
-
-        Raises:
-            ServiceError: RETRYABLE, `ledger_full`, where more units are open than can be kept.
-        """
+        """Takes in the marker of one delivery, stored at `sequence` of COMMERCE."""
         after, self._last_marker = self._last_marker, sequence
         stored_day = day_of(stored_ns)
         if stored_day < self._first_day:
@@ -149,6 +144,11 @@ class Books:
 
     # -- asking ----------------------------------------------------------------------------------
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as many units are open as may be kept; take in no marker then."""
+        return self.open_count >= self._open_max
+
     def find(self, key: UnitKey) -> OpenUnit | None:
         """The unit, where it is open."""
         return self.open.get(key.shop, {}).get(key.sink, {}).get(key.unit)
@@ -194,13 +194,6 @@ class Books:
         if ended is not None and ended.kind in _TERMINAL:
             _count(row, ended)
             return
-        if self.open_count >= self._open_max:
-            raise ServiceError(
-                Kind.RETRYABLE,
-                "ledger_full",
-                f"more than {self._open_max} units are on their way: the ledger is read again when"
-                " there are fewer",
-            )
         unit.attempts = ended.attempts if ended else 0
         units = self.open.setdefault(key.shop, {}).setdefault(key.sink, {})
         self.open_count += key.unit not in units

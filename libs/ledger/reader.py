@@ -21,7 +21,7 @@ from libs.bus.commit_log import CommitLog, Stored
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.scan import first_at, scan
 from libs.clock import Clock
-from libs.errors import ServiceError
+from libs.errors import Kind, ServiceError
 from libs.ids import RandomIds
 from libs.ledger.books import OPEN_MAX, Books, OpenUnit, UnitKey
 from libs.ledger.figures import DAY_NS, EVERYTHING, Ledger, RowKey, Scope, day_of
@@ -147,12 +147,7 @@ class LedgerReader:
         segments, known_to, lanes = await self._consumers()
         await self._parked.refresh()
         self._books.forget_before(first_day)
-        try:
-            await self._follow(first_day * DAY_NS)
-        except ServiceError as error:
-            if error.code == "ledger_full":
-                self._begin_anew(self._created)
-            raise
+        await self._follow(first_day * DAY_NS)
         placement = await self._place(lanes, known_to)
         if placement.doubtful and await self._examine(placement.doubtful):
             placement = await self._place(lanes, known_to)
@@ -234,11 +229,29 @@ class LedgerReader:
         marker, outcome = await anext(markers, None), await anext(outcomes, None)
         while marker is not None or outcome is not None:
             if marker is not None and (outcome is None or marker.stored_ns <= outcome.stored_ns):
+                if self._books.is_full:
+                    await self._make_room()
                 self._take_marker(marker)
                 marker = await anext(markers, None)
             elif outcome is not None:
                 self._take_outcome(outcome)
                 outcome = await anext(outcomes, None)
+
+    async def _make_room(self) -> None:
+        """Closes what has ended by now, though its outcome stands further on in the stream.
+
+        Read from the beginning, as many units are open as were at the height of the last days. It
+        is asked for by name, and only goes on where that gave a tenth of the room.
+        """
+        await self._take_outcomes_of([key for key, _ in self._books.units()])
+        if self._books.open_count > self._open_max * 9 // 10:
+            self._begin_anew(self._created)
+            raise ServiceError(
+                Kind.RETRYABLE,
+                "ledger_full",
+                f"of {self._open_max} units that can be kept in mind almost all are on their way:"
+                " the ledger is read anew when there are fewer",
+            )
 
     def _take_marker(self, stored: Stored) -> None:
         record = record_pb2.SeenRecord.FromString(stored.data)
@@ -267,9 +280,7 @@ class LedgerReader:
     async def _examine(self, doubtful: Sequence[tuple[UnitKey, OpenUnit]]) -> bool:
         """Asks for the outcome and the fact of each by name; whether that taught anything."""
         units = dict(doubtful)
-        outcomes = {subjects.outcome(key.sink, key.shop, key.unit): key for key in units}
-        for stored in (await self._outcomes.read(list(outcomes))).values():
-            self._books.add_outcome(outcome_pb2.Outcome.FromString(stored.data))
+        await self._take_outcomes_of(list(units))
         facts = {fact_subject(key): key for key in units}
         found = await self._facts.read(list(facts))
         # A follower may lag; that a fact is gone is believed of the leader alone.
@@ -282,6 +293,13 @@ class LedgerReader:
             if fact is not None:
                 unit.after, unit.before = fact.sequence - 1, fact.sequence + 1
         return bool(units)
+
+    async def _take_outcomes_of(self, keys: Sequence[UnitKey]) -> None:
+        for start in range(0, len(keys), _PAGE):
+            part = keys[start : start + _PAGE]
+            names = [subjects.outcome(key.sink, key.shop, key.unit) for key in part]
+            for stored in (await self._outcomes.read(names)).values():
+                self._books.add_outcome(outcome_pb2.Outcome.FromString(stored.data))
 
 
 def fact_subject(key: UnitKey) -> str:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.errors import Kind, ServiceError
 from libs.ledger import EVERYTHING, Books, Ledger, RowKey, Scope, UnitKey
 from tests.unit.ledger.samples import (
     ATTEMPTED,
@@ -182,14 +181,14 @@ def test_rows_are_those_of_the_shop_sink_and_day_asked_for() -> None:
     assert received(Scope(day="2026-11-23")) == (1, 1)
 
 
-def test_more_open_units_than_can_be_kept_are_refused() -> None:
+def test_the_books_are_full_while_as_many_units_are_open_as_may_be() -> None:
     books = Books(open_max=1)
+    empty = books.is_full
     books.add_marker(1, NOON_NS, marker(share(unit="k.1")))
+    full = books.is_full
+    books.add_outcome(outcome("k.1"))
 
-    with pytest.raises(ServiceError) as caught:
-        books.add_marker(2, NOON_NS, marker(share(unit="k.2")))
-
-    assert (caught.value.kind, caught.value.code) == (Kind.RETRYABLE, "ledger_full")
+    assert (empty, full, books.is_full) == (False, True, False)
 
 
 # -- the fold does not depend on the pace at which the streams are read ---------------------------
