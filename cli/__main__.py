@@ -175,6 +175,29 @@ def gates_resume(name: GateName, address: DeliveryAddress = None) -> None:
     raise typer.Exit(asyncio.run(resume(os.environ, address, name)))
 
 
+@app.command()
+def ledger(
+    shop: Annotated[str, typer.Option(help="Only this shop, by its handle.")] = "",
+    day: Annotated[str, typer.Option(help="Only this UTC day of receipt, YYYY-MM-DD.")] = "",
+    sink: Annotated[str, typer.Option(help="Only this sink, such as events.C123.")] = "",
+    rows: Annotated[
+        bool, typer.Option("--rows", help="A row for each shop, sink and day.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for what is on its way.", min=0)
+    ] = 0.0,
+    address: Annotated[
+        str | None, typer.Option(help="The delivery service [default: 127.0.0.1:9083].")
+    ] = None,
+) -> None:
+    """Says how each unit ended; exits 1 where some are found nowhere for 60 s."""
+    from cli.ledger import Wish, show_ledger  # noqa: PLC0415
+
+    wish = Wish(shop=shop, sink=sink, day=day, rows=rows, as_json=as_json, wait_s=wait)
+    raise typer.Exit(asyncio.run(show_ledger(wish, os.environ, address=address)))
+
+
 @preview.command("normalize")
 def preview_normalize(topic: Topic, settings: SettingsFile = None) -> None:
     """The protobuf messages that the webhook on standard input becomes."""

@@ -60,6 +60,11 @@ DEAD_LETTERS: Final = "tidewire_dead_letters_total"
 GATES_SHUT: Final = "tidewire_gates_shut"
 PARKED_UNITS: Final = "tidewire_parked_units"
 
+LEDGER_UNACCOUNTED: Final = "tidewire_ledger_unaccounted_units"
+LEDGER_IN_FLIGHT: Final = "tidewire_ledger_in_flight_units"
+LEDGER_OLDEST: Final = "tidewire_ledger_oldest_seconds"
+LEDGER_READ_AGE: Final = "tidewire_ledger_read_age_seconds"
+
 UPSTREAM_CALLS: Final = "tidewire_upstream_calls_total"
 UPSTREAM_CALL: Final = "tidewire_upstream_call_seconds"
 LIMITER_TURNS: Final = "tidewire_limiter_turns_total"
@@ -158,6 +163,19 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     PARKED_UNITS: _gauge(
         "Units that wait with their connection, by service.", "service", unit="{unit}"
     ),
+    LEDGER_UNACCOUNTED: _gauge(
+        "Units that have not ended and were found nowhere: lost, if it lasts.", unit="{unit}"
+    ),
+    LEDGER_IN_FLIGHT: _gauge(
+        "Units that have not ended, by the place where they were found (lane, parked).",
+        "place",
+        unit="{unit}",
+    ),
+    LEDGER_OLDEST: _gauge(
+        "Age of the oldest delivery of which a unit has not ended, of the last 2 to 3 days.",
+        unit="s",
+    ),
+    LEDGER_READ_AGE: _gauge("Time since the ledger was last read to its end.", unit="s"),
     UPSTREAM_CALLS: _counter(
         "Calls to an upstream, by result: `ok` or the kind of error.", "upstream", "result"
     ),
