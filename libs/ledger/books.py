@@ -1,7 +1,7 @@
 """The fold: markers and outcomes, each taken in once, as counts and as units that are open. Pure.
 
-Of a unit that has ended only its count is kept. What is known of the others costs about 400 bytes a
-unit (`OPEN_MAX` of them about 200 MB); the counts cost about 500 bytes a (shop, sink, day).
+Of a unit that has ended only its count is kept. What is known of the others costs about 310 bytes a
+unit (`OPEN_MAX` of them: 155 MB); the counts cost about 500 bytes a (shop, sink, day).
 """
 
 from __future__ import annotations

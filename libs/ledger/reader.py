@@ -39,7 +39,6 @@ _LOOKS_MAX: Final = 3
 _LOOK_AGAIN_S: Final = 0.5
 """A follower of the stream may lag: what is found nowhere is looked for again before it counts."""
 
-_YIELD_EVERY: Final = 5_000
 _ASKED_AT_ONCE: Final = 64
 _NOT_BEGUN: Final = -1
 _NO_SUCH_CONSUMER: Final = 10014
@@ -267,14 +266,8 @@ class LedgerReader:
 
     async def _place(self, lanes: dict[tuple[str, int], LaneState], known_to: int) -> Placement:
         placer = Placer(lanes, self._parked, known_to)
-        placed = 0
-        for shop, sinks in self._books.open.items():
-            placer.place(shop, sinks)
-            placed += sum(map(len, sinks.values()))
-            if placed >= _YIELD_EVERY:
-                # Whoever shares the process is not to wait for hundreds of thousands of units.
-                placed = 0
-                await asyncio.sleep(0)
+        for _ in placer.place(self._books.open):
+            await asyncio.sleep(0)
         return placer.finish()
 
     async def _examine(self, doubtful: Sequence[tuple[UnitKey, OpenUnit]]) -> bool:

@@ -69,6 +69,6 @@ def placed(
     """Where the open units are, when each lane is as `state` says."""
     lanes = {("events", number): state for number in range(subjects.LANES)}
     placer = Placer(lanes, parked, known_to or 10**9)
-    for shop, sinks in books.open.items():
-        placer.place(shop, sinks)
+    for _ in placer.place(books.open):
+        pass
     return placer.finish()
