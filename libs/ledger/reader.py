@@ -30,7 +30,6 @@ from libs.ledger.places import LaneState, Placement, Placer
 from tidewire.commerce.v1 import record_pb2
 from tidewire.delivery.v1 import outcome_pb2
 
-_PAGE: Final = 1024
 _MARKERS: Final = "commerce.seen.>"
 _OUTCOMES: Final = "outcome.*.*.*.*"
 """The index by event id has one token more, so it is left out."""
@@ -39,6 +38,7 @@ _LOOKS_MAX: Final = 3
 _LOOK_AGAIN_S: Final = 0.5
 """A follower of the stream may lag: what is found nowhere is looked for again before it counts."""
 
+_NAMES_AT_ONCE: Final = 1_000
 _ASKED_AT_ONCE: Final = 64
 _NOT_BEGUN: Final = -1
 _NO_SUCH_CONSUMER: Final = 10014
@@ -97,7 +97,7 @@ async def read_outcomes(nats: Client) -> list[outcome_pb2.Outcome]:
     """Every outcome that is stored."""
     return [
         outcome_pb2.Outcome.FromString(stored.data)
-        async for stored in scan(nats, subjects.OUTCOMES, _OUTCOMES, limit=_PAGE)
+        async for stored in scan(nats, subjects.OUTCOMES, _OUTCOMES)
         if _is_outcome(stored)
     ]
 
@@ -213,14 +213,12 @@ class LedgerReader:
             last = int((await self._stream(subjects.OUTCOMES))["state"]["last_seq"])
             self._outcome_at = await first_at(self._nats, subjects.OUTCOMES, since_ns, last)
         outcome_at = self._outcome_at
-        markers = scan(self._nats, subjects.COMMERCE, _MARKERS, after=self._marker_at, limit=_PAGE)
-        outcomes = scan(self._nats, subjects.OUTCOMES, _OUTCOMES, after=outcome_at, limit=_PAGE)
+        markers = scan(self._nats, subjects.COMMERCE, _MARKERS, after=self._marker_at)
+        outcomes = scan(self._nats, subjects.OUTCOMES, _OUTCOMES, after=outcome_at)
         await self._merge(markers, outcomes)
         # What ended while the last markers were read.
         after = self._outcome_at
-        async for outcome in scan(
-            self._nats, subjects.OUTCOMES, _OUTCOMES, after=after, limit=_PAGE
-        ):
+        async for outcome in scan(self._nats, subjects.OUTCOMES, _OUTCOMES, after=after):
             self._take_outcome(outcome)
         self._books.end_round()
 
@@ -288,8 +286,8 @@ class LedgerReader:
         return bool(units)
 
     async def _take_outcomes_of(self, keys: Sequence[UnitKey]) -> None:
-        for start in range(0, len(keys), _PAGE):
-            part = keys[start : start + _PAGE]
+        for start in range(0, len(keys), _NAMES_AT_ONCE):
+            part = keys[start : start + _NAMES_AT_ONCE]
             names = [subjects.outcome(key.sink, key.shop, key.unit) for key in part]
             for stored in (await self._outcomes.read(names)).values():
                 self._books.add_outcome(outcome_pb2.Outcome.FromString(stored.data))

@@ -33,8 +33,9 @@ _FRESH_S: Final = 1.0
 class LedgerKeeper:
     """A part of the process; `ask` it anything about the ledger.
 
-    The first reading takes in all that the streams know, which may take minutes; until it is over
-    `ask` is refused. Each later one costs what is new, and a look at each open unit.
+    The first reading takes in all that the streams know, at about 60 µs of processor time a message
+    (a million units: two minutes); until it is over `ask` is refused. Each later one costs what is
+    new, and about 4 µs an open unit.
     """
 
     def __init__(
