@@ -29,6 +29,7 @@ PAGES = sorted(
     for path in (
         *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
         *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs" / "runbooks").glob("*.md"),
     )
 )
 WRITTEN = ("docs/settings.md", "docs/metrics.md", "docs/api.md", "ARCHITECTURE.md")

@@ -103,6 +103,22 @@ async def test_what_is_acknowledged_while_other_facts_of_its_delivery_follow_is_
     assert (acknowledged.in_flight.total(), acknowledged.unaccounted) == (0, 1)
 
 
+async def test_a_fact_that_waits_is_found_although_the_marker_before_it_has_expired(
+    world: World,
+) -> None:
+    done = await world.deliver("1")
+    await world.open_lane()
+    [message] = await world.take(1)
+    await world.end(done)
+    await message.ack_sync()
+    await world.remove(subjects.COMMERCE, await world.sequence_of(done) + 1)
+    await world.deliver("2")
+
+    found = await ledger_of(world)
+
+    assert (found.received, found.in_flight, found.unaccounted) == (1, {LANE: 1}, 0)
+
+
 async def test_a_fact_that_vanished_before_anybody_saw_it_is_unaccounted(world: World) -> None:
     unit = await world.deliver("1")
     await world.deliver("2")
