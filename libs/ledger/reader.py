@@ -43,7 +43,7 @@ _ASKED_AT_ONCE: Final = 64
 _NOT_BEGUN: Final = -1
 _NO_SUCH_CONSUMER: Final = 10014
 
-_DURABLES: Final[dict[str, Callable[[int], str]]] = {"events": subjects.events_durable}
+DURABLES: Final[dict[str, Callable[[int], str]]] = {"events": subjects.events_durable}
 """By service: the durable with which it reads a lane. A sink begins with its service's name."""
 
 
@@ -176,9 +176,9 @@ class LedgerReader:
         if info["created"] != self._created:
             # Another stream of the same name: what was read of the old one is no longer so.
             self._begin_anew(info["created"])
-        names = [(service, lane) for service in _DURABLES for lane in range(subjects.LANES)]
+        names = [(service, lane) for service in DURABLES for lane in range(subjects.LANES)]
         states = await asyncio.gather(
-            *(self._lane(subjects.COMMERCE, _DURABLES[service](lane)) for service, lane in names)
+            *(self._lane(subjects.COMMERCE, DURABLES[service](lane)) for service, lane in names)
         )
         lanes = dict(zip(names, states, strict=True))
         return normalizer.waiting + normalizer.in_hand, int(info["state"]["last_seq"]), lanes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from libs.bus import subjects
@@ -327,3 +329,40 @@ async def test_the_shop_is_in_the_lane_that_is_read(world: World) -> None:
     [message] = await world.take(1)
 
     assert message.subject == subjects.fact("order_paid", SHOP, "1")
+
+
+async def test_while_units_move_on_none_of_them_is_ever_missed(world: World) -> None:
+    await world.open_lane()
+    reader = reader_of(world)
+    working = asyncio.create_task(_work(world, 150))
+
+    readings = 0
+    while not working.done():
+        found = (await reader.read()).total()
+        assert found.balanced
+        readings += 1
+    await working
+    last = (await reader.read()).total()
+
+    assert readings > 10
+    assert (last.received, last.delivered, last.in_flight.total()) == (150, 150, 0)
+
+
+async def _work(world: World, count: int) -> None:
+    """Each unit goes the ways that a unit may go: lane, sometimes PARKED, outcome."""
+    parked: list[tuple[str, int]] = []
+    for number in range(count):
+        unit = await world.deliver(str(number))
+        [message] = await world.take(1)
+        if number % 3 == 0:
+            parked.append((unit, await world.park(unit)))
+            await message.ack_sync()
+        else:
+            await world.end(unit, ATTEMPTED)
+            await world.end(unit)
+            await message.ack_sync()
+        if len(parked) == 5:
+            for waiting, reference in parked:
+                await world.end(waiting)
+                await world.remove(subjects.PARKED, reference)
+            parked.clear()

@@ -183,6 +183,20 @@ class CommitProtocolMachine(RuleBasedStateMachine):
             else:
                 assert share.ignored
 
+    @invariant()
+    def the_fact_of_a_delivery_stands_between_its_marker_and_the_one_before(self) -> None:
+        # What the ledger tells waiting facts from acknowledged ones by (ADR 14).
+        before = 0
+        for stored in self.log.history:
+            if not stored.subject.startswith("commerce.seen."):
+                continue
+            for share in record_pb2.SeenRecord.FromString(stored.data).shares:
+                if share.fact_id:
+                    kind, _, fact_id = share.fact_id.partition(".")
+                    fact = self.log.newest[subjects.fact(kind, _SHOP, fact_id)]
+                    assert before < fact.sequence < stored.sequence
+            before = stored.sequence
+
 
 def _folded(deliveries: Sequence[Prepared]) -> StateView:
     """What the deliveries come to, one after another in the order of their numbers."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from libs import sinks
 from libs.ledger import LANE, PARKED, Books, RowKey, UnitKey
 from libs.ledger.places import Placement
+from libs.ledger.reader import DURABLES
 from tests.unit.ledger.samples import (
     NOON_NS,
     OTHER,
@@ -141,6 +143,10 @@ def test_a_sink_of_a_service_that_reads_no_lane_waits_nowhere() -> None:
     made = placed(books_of("k.1", sinks=("unknown.X",)), lane_state(waiting=1))
 
     assert lost(made) == ["k.1"]
+
+
+def test_the_lanes_of_every_service_that_uses_facts_are_known() -> None:
+    assert DURABLES.keys() == sinks._BY_SERVICE.keys()
 
 
 def test_the_place_and_the_age_of_the_oldest_are_kept() -> None:
