@@ -32,7 +32,7 @@ class LedgerServer(ledger_service_pb2_grpc.LedgerServiceServicer):
     async def Get(  # noqa: N802
         self,
         request: pb.LedgerServiceGetRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> pb.LedgerServiceGetResponse:
         """The ledger, summed or by shop, sink and day."""
         scope = Scope(request.shop, request.sink, request.day)
@@ -41,7 +41,7 @@ class LedgerServer(ledger_service_pb2_grpc.LedgerServiceServicer):
     async def ListInFlight(  # noqa: N802
         self,
         request: pb.ListInFlightRequest,
-        context: Context,  # noqa: ARG002
+        context: Context,
     ) -> pb.ListInFlightResponse:
         """The units that have not ended, page by page."""
         scope = Scope(request.shop, request.sink)
