@@ -42,6 +42,9 @@ LETTER_STATES: Final = "dead_letter"
 REPLAY: Final = "replay."
 """How the ids of facts and deliveries begin that are tried again after they were given up."""
 
+NO_SHOP: Final = "_unknown"
+"""In place of a shop in DEAD_LETTERS, where it cannot be told whose a message was."""
+
 _TOKEN_CHARS_MAX: Final = 200
 
 _PLAIN: Final = frozenset(
@@ -149,6 +152,34 @@ def is_replay(fact_subject: str) -> bool:
 def dead_letter(service: str, reason: str, shop: str) -> str:
     """What a service gave up for one class of reason."""
     return f"dlq.{service}.{token(reason)}.{lane(shop)}.{token(shop)}"
+
+
+def dead_letters(*, service: str = "", reason: str = "", shop: str = "") -> str:
+    """A filter on dead letters; what is empty fits all."""
+    first, second = (token(one) if one else "*" for one in (service, reason))
+    return f"dlq.{first}.{second}.{f'{lane(shop)}.{token(shop)}' if shop else '*.*'}"
+
+
+def letter_fate(shop: str, letter_id: str) -> str:
+    """What was decided about a dead letter."""
+    return outcome(LETTER_STATES, shop or NO_SHOP, letter_id)
+
+
+def replay_id(letter_id: str) -> str:
+    """The id of the fact or delivery that a letter's replay is; the same for every try.
+
+    What would be too long for a token becomes a hash of its own: `token` would hash the prefix
+    away that tells a replay.
+    """
+    plain = REPLAY + letter_id
+    if not token(plain).startswith("=h"):
+        return plain
+    return f"{REPLAY}h{sha256(letter_id.encode()).hexdigest()}"
+
+
+def is_of_a_unit(outcome_subject: str) -> bool:
+    """Whether a subject of OUTCOMES is a unit's, and no index or fate of a letter."""
+    return outcome_subject.split(".", 2)[1] not in {BY_EVENT, LETTER_STATES}
 
 
 def events_durable(number: int) -> str:

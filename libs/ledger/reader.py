@@ -300,6 +300,4 @@ def fact_subject(key: UnitKey) -> str:
 
 
 def _is_outcome(stored: Stored) -> bool:
-    return not stored.subject.startswith(
-        (f"outcome.{subjects.BY_EVENT}.", f"outcome.{subjects.LETTER_STATES}.")
-    )
+    return subjects.is_of_a_unit(stored.subject)

@@ -55,13 +55,20 @@ UNFORESEEN: Final = ServiceError(
 
 
 def status_code_of(error: ServiceError) -> grpc.StatusCode:
-    """The gRPC code of an error; one whose code ends in `not_found` is NOT_FOUND."""
+    """The gRPC code of an error: its kind's, unless its own code ends in one that gRPC knows."""
     if error is UNFORESEEN:
         return grpc.StatusCode.INTERNAL
-    if error.kind is Kind.PERMANENT and error.code.endswith("not_found"):
-        return grpc.StatusCode.NOT_FOUND
+    if error.kind is Kind.PERMANENT:
+        for ending, code in _SPECIAL.items():
+            if error.code.endswith(ending):
+                return code
     return _CODES[error.kind]
 
+
+_SPECIAL: Mapping[str, grpc.StatusCode] = {
+    "not_found": grpc.StatusCode.NOT_FOUND,
+    "permission_denied": grpc.StatusCode.PERMISSION_DENIED,
+}
 
 # A shop's dead token is not UNAUTHENTICATED: that would blame the caller.
 _CODES: Mapping[Kind, grpc.StatusCode] = {

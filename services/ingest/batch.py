@@ -15,10 +15,11 @@ from opentelemetry.trace import SpanKind
 from libs import metric_names
 from libs.bus import subjects
 from libs.bus.commit_log import CommitLog
-from libs.bus.dead_letters import DeadLetterStore
+from libs.bus.dead_letters import INGEST, DeadLetterStore, delivery_letter_id
 from libs.bus.publisher import publish
 from libs.clock import Clock
 from libs.connections import Connections, Credentials
+from libs.encodings import decoded
 from libs.errors import Kind, ServiceError, permanent
 from libs.resources import NAMES
 from libs.telemetry import Counter, Metrics, SpanRef, Tracer
@@ -32,7 +33,6 @@ from services.ingest.normalize import (
     Normalized,
     ShopContext,
     TopicNotUsed,
-    decoded,
     normalize,
 )
 from services.ingest.work import Job
@@ -164,7 +164,7 @@ class BatchProcessor:
         _log.error("segment_unreadable", sequence=sequence, bytes=len(data))
         letter = outcome_pb2.DeadLetter(
             dead_letter_id=f"segment-{sequence}",
-            service="ingest",
+            service=INGEST,
             reason_class="mapping",
             code="segment_unreadable",
             original=sealed_pb2.Payload(data=data),
@@ -247,8 +247,8 @@ class BatchProcessor:
             if isinstance(error, ServiceError):
                 delivery = decided.prepared.delivery
                 letter = outcome_pb2.DeadLetter(
-                    dead_letter_id=f"ingest.{delivery.shop}.{delivery.delivery_id}",
-                    service="ingest",
+                    dead_letter_id=delivery_letter_id(delivery.shop, delivery.delivery_id),
+                    service=INGEST,
                     reason_class="mapping",
                     code=error.code,
                     message=error.message,
@@ -259,7 +259,11 @@ class BatchProcessor:
                     topic=delivery.topic,
                     original=await self._resealed(delivery),
                     received_at=delivery.received_at,
+                    content_encoding=delivery.content_encoding,
+                    replay_of=delivery.replay_of,
                 )
+                if delivery.HasField("triggered_at"):
+                    letter.triggered_at.CopyFrom(delivery.triggered_at)
                 await self._publish_dead(letter)
 
     async def _resealed(self, delivery: delivery_pb2.Delivery) -> sealed_pb2.Payload:
@@ -277,7 +281,7 @@ class BatchProcessor:
         letter.died_at.FromNanoseconds(self._clock.now_ns())
         await self._dead_letters.store(letter)
         self._metrics.counter(
-            metric_names.DEAD_LETTERS, service="ingest", reason="mapping"
+            metric_names.DEAD_LETTERS, service=INGEST, reason="mapping"
         ).value += 1
 
     # -- telling ---------------------------------------------------------------------------------
@@ -310,7 +314,9 @@ class BatchProcessor:
         shared = {"shop": delivery.shop, "delivery_id": delivery.delivery_id}
         error = said if isinstance(said, ServiceError) else None
         resource = {"resource_id": said.resource_id} if isinstance(said, Normalized) else {}
-        if result != "duplicate":
+        replayed = delivery.source == delivery_pb2.SOURCE_REPLAY
+        # A replay's first span is told by who replayed it: no webhook came.
+        if result != "duplicate" and not replayed:
             tracer.emit(
                 "webhook received",
                 one.root,
@@ -320,6 +326,7 @@ class BatchProcessor:
                 kind=SpanKind.SERVER,
                 attributes={**shared, "topic": delivery.topic, "bytes": delivery.body_size_bytes},
             )
+        if result != "duplicate":
             tracer.emit(
                 "segment committed",
                 tracer.child(one.root),

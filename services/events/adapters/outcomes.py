@@ -21,7 +21,6 @@ _INDEX_TTL_S: Final = 3 * _DAY_S
 """Events are asked for by id while somebody debugs them, which is soon or never."""
 
 _TRIES_MAX: Final = 8
-_NO_SINKS: Final = (subjects.BY_EVENT, subjects.LETTER_STATES)
 
 
 def event_subject(shop: str, event_id: str, sink: str) -> str:
@@ -97,7 +96,7 @@ class OutcomeStore:
     async def after(self, sequence: int) -> AsyncIterator[tuple[int, outcome_pb2.Outcome]]:
         """Terminal outcomes stored behind a sequence, in order."""
         async for stored in scan(self._nats, subjects.OUTCOMES, "outcome.>", after=sequence):
-            if stored.subject.split(".", 2)[1] in _NO_SINKS:
+            if not subjects.is_of_a_unit(stored.subject):
                 continue
             outcome = outcome_pb2.Outcome.FromString(stored.data)
             if outcome.kind != outcome_pb2.OUTCOME_KIND_ATTEMPTED:

@@ -4,7 +4,7 @@ Pure: no IO, no await, no clock. It builds the generated messages itself, becaus
 dataclasses between would cost more than the whole transform may.
 """
 
-from services.ingest.normalize.bodies import decoded, parse_body
+from services.ingest.normalize.bodies import parse_body
 from services.ingest.normalize.model import (
     Applied,
     DeliveryMeta,
@@ -30,7 +30,6 @@ __all__ = [
     "TopicNotUsed",
     "apply",
     "compare",
-    "decoded",
     "normalize",
     "parse_body",
 ]

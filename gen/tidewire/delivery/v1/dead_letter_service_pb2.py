@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidewire.delivery.v1 import outcome_pb2 as tidewire_dot_delivery_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.tidewire/delivery/v1/dead_letter_service.proto\x12\x14tidewire.delivery.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidewire/delivery/v1/outcome.proto\"\xd2\x01\n\x10\x44\x65\x61\x64LetterFilter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x14\n\x0creason_class\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04shop\x18\x04 \x01(\t\x12\x0c\n\x04sink\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0finclude_settled\x18\x08 \x01(\x08\"\xa2\x01\n\x11\x44\x65\x61\x64LetterSummary\x12\x30\n\x06letter\x18\x01 \x01(\x0b\x32 .tidewire.delivery.v1.DeadLetter\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.tidewire.delivery.v1.DeadLetterState\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x13\n\x0breplayed_as\x18\x04 \x01(\t\"\x89\x01\n\x1c\x44\x65\x61\x64LetterServiceListRequest\x12\x36\n\x06\x66ilter\x18\x01 \x01(\x0b\x32&.tidewire.delivery.v1.DeadLetterFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x1d\x44\x65\x61\x64LetterServiceListResponse\x12\x38\n\x07letters\x18\x01 \x03(\x0b\x32\'.tidewire.delivery.v1.DeadLetterSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x1b\x44\x65\x61\x64LetterServiceGetRequest\x12\x1f\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x10include_original\x18\x02 \x01(\x08\x12\x0e\n\x06reveal\x18\x03 \x01(\x08\"o\n\x1c\x44\x65\x61\x64LetterServiceGetResponse\x12\x38\n\x07summary\x18\x01 \x01(\x0b\x32\'.tidewire.delivery.v1.DeadLetterSummary\x12\x15\n\roriginal_json\x18\x02 \x01(\t\"\x90\x01\n\x13\x44\x65\x61\x64LetterSelection\x12\x32\n\x03ids\x18\x01 \x01(\x0b\x32#.tidewire.delivery.v1.DeadLetterIdsH\x00\x12\x38\n\x06\x66ilter\x18\x02 \x01(\x0b\x32&.tidewire.delivery.v1.DeadLetterFilterH\x00\x42\x0b\n\x02\x62y\x12\x05\xbaH\x02\x08\x01\")\n\rDeadLetterIds\x12\x18\n\x03ids\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\xcb\x01\n\rReplayRequest\x12\x44\n\tselection\x18\x01 \x01(\x0b\x32).tidewire.delivery.v1.DeadLetterSelectionB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"_\n\x10\x44\x65\x61\x64LetterAction\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\t\x12\x0e\n\x06result\x18\x02 \x01(\t\x12\x13\n\x0breplayed_as\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x87\x01\n\x0eReplayResponse\x12\x37\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32&.tidewire.delivery.v1.DeadLetterAction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x0f\n\x07matched\x18\x04 \x01(\x03\"\xc7\x01\n\x0b\x44ropRequest\x12\x44\n\tselection\x18\x01 \x01(\x0b\x32).tidewire.delivery.v1.DeadLetterSelectionB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1a\n\x06reason\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"\x85\x01\n\x0c\x44ropResponse\x12\x37\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32&.tidewire.delivery.v1.DeadLetterAction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x0f\n\x07matched\x18\x04 \x01(\x03*\x8f\x01\n\x0f\x44\x65\x61\x64LetterState\x12!\n\x1d\x44\x45\x41\x44_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44_LETTER_STATE_OPEN\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_STATE_REPLAYED\x10\x02\x12\x1d\n\x19\x44\x45\x41\x44_LETTER_STATE_DROPPED\x10\x03\x32\x96\x03\n\x11\x44\x65\x61\x64LetterService\x12o\n\x04List\x12\x32.tidewire.delivery.v1.DeadLetterServiceListRequest\x1a\x33.tidewire.delivery.v1.DeadLetterServiceListResponse\x12l\n\x03Get\x12\x31.tidewire.delivery.v1.DeadLetterServiceGetRequest\x1a\x32.tidewire.delivery.v1.DeadLetterServiceGetResponse\x12S\n\x06Replay\x12#.tidewire.delivery.v1.ReplayRequest\x1a$.tidewire.delivery.v1.ReplayResponse\x12M\n\x04\x44rop\x12!.tidewire.delivery.v1.DropRequest\x1a\".tidewire.delivery.v1.DropResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.tidewire/delivery/v1/dead_letter_service.proto\x12\x14tidewire.delivery.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidewire/delivery/v1/outcome.proto\"\xd2\x01\n\x10\x44\x65\x61\x64LetterFilter\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x14\n\x0creason_class\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0c\n\x04shop\x18\x04 \x01(\t\x12\x0c\n\x04sink\x18\x05 \x01(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0finclude_settled\x18\x08 \x01(\x08\"\xdc\x01\n\x0e\x44\x65\x61\x64LetterFate\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.tidewire.delivery.v1.DeadLetterState\x12\x13\n\x0breplayed_as\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12.\n\ndecided_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndecided_by\x18\x06 \x01(\t\x12\x13\n\x0b\x63\x61rried_out\x18\x07 \x01(\x08\"\xd6\x01\n\x11\x44\x65\x61\x64LetterSummary\x12\x30\n\x06letter\x18\x01 \x01(\x0b\x32 .tidewire.delivery.v1.DeadLetter\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.tidewire.delivery.v1.DeadLetterState\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x13\n\x0breplayed_as\x18\x04 \x01(\t\x12\x32\n\x04\x66\x61te\x18\x05 \x01(\x0b\x32$.tidewire.delivery.v1.DeadLetterFate\"\x89\x01\n\x1c\x44\x65\x61\x64LetterServiceListRequest\x12\x36\n\x06\x66ilter\x18\x01 \x01(\x0b\x32&.tidewire.delivery.v1.DeadLetterFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x1d\x44\x65\x61\x64LetterServiceListResponse\x12\x38\n\x07letters\x18\x01 \x03(\x0b\x32\'.tidewire.delivery.v1.DeadLetterSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x1b\x44\x65\x61\x64LetterServiceGetRequest\x12\x1f\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x18\n\x10include_original\x18\x02 \x01(\x08\x12\x0e\n\x06reveal\x18\x03 \x01(\x08\"o\n\x1c\x44\x65\x61\x64LetterServiceGetResponse\x12\x38\n\x07summary\x18\x01 \x01(\x0b\x32\'.tidewire.delivery.v1.DeadLetterSummary\x12\x15\n\roriginal_json\x18\x02 \x01(\t\"\x90\x01\n\x13\x44\x65\x61\x64LetterSelection\x12\x32\n\x03ids\x18\x01 \x01(\x0b\x32#.tidewire.delivery.v1.DeadLetterIdsH\x00\x12\x38\n\x06\x66ilter\x18\x02 \x01(\x0b\x32&.tidewire.delivery.v1.DeadLetterFilterH\x00\x42\x0b\n\x02\x62y\x12\x05\xbaH\x02\x08\x01\")\n\rDeadLetterIds\x12\x18\n\x03ids\x18\x01 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\"\xcb\x01\n\rReplayRequest\x12\x44\n\tselection\x18\x01 \x01(\x0b\x32).tidewire.delivery.v1.DeadLetterSelectionB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"_\n\x10\x44\x65\x61\x64LetterAction\x12\x16\n\x0e\x64\x65\x61\x64_letter_id\x18\x01 \x01(\t\x12\x0e\n\x06result\x18\x02 \x01(\t\x12\x13\n\x0breplayed_as\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x87\x01\n\x0eReplayResponse\x12\x37\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32&.tidewire.delivery.v1.DeadLetterAction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x0f\n\x07matched\x18\x04 \x01(\x03\"\xc7\x01\n\x0b\x44ropRequest\x12\x44\n\tselection\x18\x01 \x01(\x0b\x32).tidewire.delivery.v1.DeadLetterSelectionB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x00\x12\x1a\n\x06reason\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"\x85\x01\n\x0c\x44ropResponse\x12\x37\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32&.tidewire.delivery.v1.DeadLetterAction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nplan_token\x18\x03 \x01(\t\x12\x0f\n\x07matched\x18\x04 \x01(\x03*\x8f\x01\n\x0f\x44\x65\x61\x64LetterState\x12!\n\x1d\x44\x45\x41\x44_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45\x41\x44_LETTER_STATE_OPEN\x10\x01\x12\x1e\n\x1a\x44\x45\x41\x44_LETTER_STATE_REPLAYED\x10\x02\x12\x1d\n\x19\x44\x45\x41\x44_LETTER_STATE_DROPPED\x10\x03\x32\x96\x03\n\x11\x44\x65\x61\x64LetterService\x12o\n\x04List\x12\x32.tidewire.delivery.v1.DeadLetterServiceListRequest\x1a\x33.tidewire.delivery.v1.DeadLetterServiceListResponse\x12l\n\x03Get\x12\x31.tidewire.delivery.v1.DeadLetterServiceGetRequest\x1a\x32.tidewire.delivery.v1.DeadLetterServiceGetResponse\x12S\n\x06Replay\x12#.tidewire.delivery.v1.ReplayRequest\x1a$.tidewire.delivery.v1.ReplayResponse\x12M\n\x04\x44rop\x12!.tidewire.delivery.v1.DropRequest\x1a\".tidewire.delivery.v1.DropResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,34 +54,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DROPREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\364\003(\000'
   _globals['_DROPREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_DROPREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
-  _globals['_DEADLETTERSTATE']._serialized_start=1993
-  _globals['_DEADLETTERSTATE']._serialized_end=2136
+  _globals['_DEADLETTERSTATE']._serialized_start=2268
+  _globals['_DEADLETTERSTATE']._serialized_end=2411
   _globals['_DEADLETTERFILTER']._serialized_start=171
   _globals['_DEADLETTERFILTER']._serialized_end=381
-  _globals['_DEADLETTERSUMMARY']._serialized_start=384
-  _globals['_DEADLETTERSUMMARY']._serialized_end=546
-  _globals['_DEADLETTERSERVICELISTREQUEST']._serialized_start=549
-  _globals['_DEADLETTERSERVICELISTREQUEST']._serialized_end=686
-  _globals['_DEADLETTERSERVICELISTRESPONSE']._serialized_start=688
-  _globals['_DEADLETTERSERVICELISTRESPONSE']._serialized_end=802
-  _globals['_DEADLETTERSERVICEGETREQUEST']._serialized_start=804
-  _globals['_DEADLETTERSERVICEGETREQUEST']._serialized_end=908
-  _globals['_DEADLETTERSERVICEGETRESPONSE']._serialized_start=910
-  _globals['_DEADLETTERSERVICEGETRESPONSE']._serialized_end=1021
-  _globals['_DEADLETTERSELECTION']._serialized_start=1024
-  _globals['_DEADLETTERSELECTION']._serialized_end=1168
-  _globals['_DEADLETTERIDS']._serialized_start=1170
-  _globals['_DEADLETTERIDS']._serialized_end=1211
-  _globals['_REPLAYREQUEST']._serialized_start=1214
-  _globals['_REPLAYREQUEST']._serialized_end=1417
-  _globals['_DEADLETTERACTION']._serialized_start=1419
-  _globals['_DEADLETTERACTION']._serialized_end=1514
-  _globals['_REPLAYRESPONSE']._serialized_start=1517
-  _globals['_REPLAYRESPONSE']._serialized_end=1652
-  _globals['_DROPREQUEST']._serialized_start=1655
-  _globals['_DROPREQUEST']._serialized_end=1854
-  _globals['_DROPRESPONSE']._serialized_start=1857
-  _globals['_DROPRESPONSE']._serialized_end=1990
-  _globals['_DEADLETTERSERVICE']._serialized_start=2139
-  _globals['_DEADLETTERSERVICE']._serialized_end=2545
+  _globals['_DEADLETTERFATE']._serialized_start=384
+  _globals['_DEADLETTERFATE']._serialized_end=604
+  _globals['_DEADLETTERSUMMARY']._serialized_start=607
+  _globals['_DEADLETTERSUMMARY']._serialized_end=821
+  _globals['_DEADLETTERSERVICELISTREQUEST']._serialized_start=824
+  _globals['_DEADLETTERSERVICELISTREQUEST']._serialized_end=961
+  _globals['_DEADLETTERSERVICELISTRESPONSE']._serialized_start=963
+  _globals['_DEADLETTERSERVICELISTRESPONSE']._serialized_end=1077
+  _globals['_DEADLETTERSERVICEGETREQUEST']._serialized_start=1079
+  _globals['_DEADLETTERSERVICEGETREQUEST']._serialized_end=1183
+  _globals['_DEADLETTERSERVICEGETRESPONSE']._serialized_start=1185
+  _globals['_DEADLETTERSERVICEGETRESPONSE']._serialized_end=1296
+  _globals['_DEADLETTERSELECTION']._serialized_start=1299
+  _globals['_DEADLETTERSELECTION']._serialized_end=1443
+  _globals['_DEADLETTERIDS']._serialized_start=1445
+  _globals['_DEADLETTERIDS']._serialized_end=1486
+  _globals['_REPLAYREQUEST']._serialized_start=1489
+  _globals['_REPLAYREQUEST']._serialized_end=1692
+  _globals['_DEADLETTERACTION']._serialized_start=1694
+  _globals['_DEADLETTERACTION']._serialized_end=1789
+  _globals['_REPLAYRESPONSE']._serialized_start=1792
+  _globals['_REPLAYRESPONSE']._serialized_end=1927
+  _globals['_DROPREQUEST']._serialized_start=1930
+  _globals['_DROPREQUEST']._serialized_end=2129
+  _globals['_DROPRESPONSE']._serialized_start=2132
+  _globals['_DROPRESPONSE']._serialized_end=2265
+  _globals['_DEADLETTERSERVICE']._serialized_start=2414
+  _globals['_DEADLETTERSERVICE']._serialized_end=2820
 # @@protoc_insertion_point(module_scope)

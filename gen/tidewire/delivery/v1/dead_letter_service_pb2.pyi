@@ -104,6 +104,56 @@ class DeadLetterFilter(_message.Message):
 Global___DeadLetterFilter: _TypeAlias = DeadLetterFilter  # noqa: Y015
 
 @_typing.final
+class DeadLetterFate(_message.Message):
+    """What was decided about a dead letter. Subject `outcome.dead_letter.<lane>.<shop>.<letter id>` of
+    OUTCOMES; the first decision stays.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REPLAYED_AS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    CARRIED_OUT_FIELD_NUMBER: _builtins.int
+    dead_letter_id: _builtins.str
+    """The letter."""
+    state: Global___DeadLetterState.ValueType
+    """Replayed or dropped."""
+    replayed_as: _builtins.str
+    """The replay's unit or delivery; empty where it was dropped."""
+    reason: _builtins.str
+    """Why it was dropped; empty where it was replayed."""
+    decided_by: _builtins.str
+    """Who decided, as the caller named itself; nobody has checked it."""
+    carried_out: _builtins.bool
+    """Whether it is done as well. A replay that is decided and not done is done by the next one."""
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was decided."""
+
+    def __init__(
+        self,
+        *,
+        dead_letter_id: _builtins.str = ...,
+        state: Global___DeadLetterState.ValueType = ...,
+        replayed_as: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+        decided_by: _builtins.str = ...,
+        carried_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carried_out", b"carried_out", "dead_letter_id", b"dead_letter_id", "decided_at", b"decided_at", "decided_by", b"decided_by", "reason", b"reason", "replayed_as", b"replayed_as", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetterFate: _TypeAlias = DeadLetterFate  # noqa: Y015
+
+@_typing.final
 class DeadLetterSummary(_message.Message):
     """One dead letter in a listing; without its content."""
 
@@ -113,6 +163,7 @@ class DeadLetterSummary(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     REPLAYED_AS_FIELD_NUMBER: _builtins.int
+    FATE_FIELD_NUMBER: _builtins.int
     state: Global___DeadLetterState.ValueType
     """What has become of it."""
     sequence: _builtins.int
@@ -123,6 +174,10 @@ class DeadLetterSummary(_message.Message):
     def letter(self) -> _outcome_pb2.DeadLetter:
         """The letter; `original` is left out."""
 
+    @_builtins.property
+    def fate(self) -> Global___DeadLetterFate:
+        """What was decided about it; absent while nothing is."""
+
     def __init__(
         self,
         *,
@@ -130,10 +185,11 @@ class DeadLetterSummary(_message.Message):
         state: Global___DeadLetterState.ValueType = ...,
         sequence: _builtins.int = ...,
         replayed_as: _builtins.str = ...,
+        fate: Global___DeadLetterFate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["letter", b"letter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fate", b"fate", "letter", b"letter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["letter", b"letter", "replayed_as", b"replayed_as", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fate", b"fate", "letter", b"letter", "replayed_as", b"replayed_as", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidewire.common.v1 import sealed_pb2 as tidewire_dot_common_dot_v1_dot_sealed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidewire/ingest/v1/delivery.proto\x12\x12tidewire.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftidewire/common/v1/sealed.proto\"\xdc\x03\n\x08\x44\x65livery\x12\x1c\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12*\n\x06source\x18\x02 \x01(\x0e\x32\x1a.tidewire.ingest.v1.Source\x12\x0c\n\x04shop\x18\x03 \x01(\t\x12\r\n\x05topic\x18\x04 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x05 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t\x12\x30\n\x0ctriggered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breceived_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsecret_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x18\n\x10\x63ontent_encoding\x18\x0b \x01(\t\x12)\n\x04\x62ody\x18\x0c \x01(\x0b\x32\x1b.tidewire.common.v1.Payload\x12\x17\n\x0f\x62ody_size_bytes\x18\r \x01(\r\x12\x14\n\x0cshop_unknown\x18\x0e \x01(\x08\x12\x0c\n\x04test\x18\x0f \x01(\x08\x12\x19\n\x11subscription_name\x18\x10 \x01(\t\x12\x1a\n\x12request_started_ns\x18\x11 \x01(\x03\"\x8a\x01\n\x0f\x44\x65liverySegment\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x30\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1c.tidewire.ingest.v1.Delivery\x12\x31\n\rcommitting_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9d\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_SHOPIFY\x10\x01\x12\x16\n\x12SOURCE_TIKTOK_SHOP\x10\x02\x12\x10\n\x0cSOURCE_PIXEL\x10\x03\x12\x15\n\x11SOURCE_RECONCILER\x10\x04\x12\x13\n\x0fSOURCE_INJECTED\x10\x05\x12\x11\n\rSOURCE_REPLAY\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidewire/ingest/v1/delivery.proto\x12\x12tidewire.ingest.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ftidewire/common/v1/sealed.proto\"\xef\x03\n\x08\x44\x65livery\x12\x1c\n\x0b\x64\x65livery_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12*\n\x06source\x18\x02 \x01(\x0e\x32\x1a.tidewire.ingest.v1.Source\x12\x0c\n\x04shop\x18\x03 \x01(\t\x12\r\n\x05topic\x18\x04 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x05 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x06 \x01(\t\x12\x30\n\x0ctriggered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0breceived_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsecret_id\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x18\n\x10\x63ontent_encoding\x18\x0b \x01(\t\x12)\n\x04\x62ody\x18\x0c \x01(\x0b\x32\x1b.tidewire.common.v1.Payload\x12\x17\n\x0f\x62ody_size_bytes\x18\r \x01(\r\x12\x14\n\x0cshop_unknown\x18\x0e \x01(\x08\x12\x0c\n\x04test\x18\x0f \x01(\x08\x12\x19\n\x11subscription_name\x18\x10 \x01(\t\x12\x1a\n\x12request_started_ns\x18\x11 \x01(\x03\x12\x11\n\treplay_of\x18\x12 \x01(\t\"\x8a\x01\n\x0f\x44\x65liverySegment\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x30\n\ndeliveries\x18\x02 \x03(\x0b\x32\x1c.tidewire.ingest.v1.Delivery\x12\x31\n\rcommitting_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9d\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_SHOPIFY\x10\x01\x12\x16\n\x12SOURCE_TIKTOK_SHOP\x10\x02\x12\x10\n\x0cSOURCE_PIXEL\x10\x03\x12\x15\n\x11SOURCE_RECONCILER\x10\x04\x12\x13\n\x0fSOURCE_INJECTED\x10\x05\x12\x11\n\rSOURCE_REPLAY\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DELIVERY'].fields_by_name['delivery_id']._loaded_options = None
   _globals['_DELIVERY'].fields_by_name['delivery_id']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_SOURCE']._serialized_start=773
-  _globals['_SOURCE']._serialized_end=930
+  _globals['_SOURCE']._serialized_start=792
+  _globals['_SOURCE']._serialized_end=949
   _globals['_DELIVERY']._serialized_start=153
-  _globals['_DELIVERY']._serialized_end=629
-  _globals['_DELIVERYSEGMENT']._serialized_start=632
-  _globals['_DELIVERYSEGMENT']._serialized_end=770
+  _globals['_DELIVERY']._serialized_end=648
+  _globals['_DELIVERYSEGMENT']._serialized_start=651
+  _globals['_DELIVERYSEGMENT']._serialized_end=789
 # @@protoc_insertion_point(module_scope)

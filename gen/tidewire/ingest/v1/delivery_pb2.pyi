@@ -84,6 +84,7 @@ class Delivery(_message.Message):
     TEST_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_NAME_FIELD_NUMBER: _builtins.int
     REQUEST_STARTED_NS_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """Dedupe key: Shopify's webhook id, the caller's request id, or a made one where neither came."""
     source: Global___Source.ValueType
@@ -114,6 +115,8 @@ class Delivery(_message.Message):
     """Name of the subscription, where Shopify gave one."""
     request_started_ns: _builtins.int
     """When the first byte of the request was seen, nanoseconds of the Unix epoch."""
+    replay_of: _builtins.str
+    """The dead letter that this is a replay of; empty otherwise."""
     @_builtins.property
     def triggered_at(self) -> _timestamp_pb2.Timestamp:
         """When Shopify triggered it; absent where it did not say."""
@@ -146,10 +149,11 @@ class Delivery(_message.Message):
         test: _builtins.bool = ...,
         subscription_name: _builtins.str = ...,
         request_started_ns: _builtins.int = ...,
+        replay_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "received_at", b"received_at", "triggered_at", b"triggered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "body", b"body", "body_size_bytes", b"body_size_bytes", "content_encoding", b"content_encoding", "delivery_id", b"delivery_id", "event_id", b"event_id", "received_at", b"received_at", "request_started_ns", b"request_started_ns", "secret_id", b"secret_id", "shop", b"shop", "shop_unknown", b"shop_unknown", "source", b"source", "subscription_name", b"subscription_name", "test", b"test", "topic", b"topic", "traceparent", b"traceparent", "triggered_at", b"triggered_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "body", b"body", "body_size_bytes", b"body_size_bytes", "content_encoding", b"content_encoding", "delivery_id", b"delivery_id", "event_id", b"event_id", "received_at", b"received_at", "replay_of", b"replay_of", "request_started_ns", b"request_started_ns", "secret_id", b"secret_id", "shop", b"shop", "shop_unknown", b"shop_unknown", "source", b"source", "subscription_name", b"subscription_name", "test", b"test", "topic", b"topic", "traceparent", b"traceparent", "triggered_at", b"triggered_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,16 +9,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.encodings import BODY_BYTES_MAX, decoded
 from libs.errors import Kind, ServiceError
 from services.ingest.normalize import (
     DeliveryMeta,
     Normalized,
     ShopContext,
-    decoded,
     normalize,
     parse_body,
 )
-from services.ingest.normalize.bodies import BODY_BYTES_MAX
 
 
 @pytest.mark.parametrize(
