@@ -56,6 +56,7 @@ EVENTS_BATCH: Final = "tidewire_events_batch_events"
 
 CONSUMER_LAG: Final = "tidewire_consumer_lag_messages"
 CONSUMER_HANDLED: Final = "tidewire_consumer_handled_total"
+CONSUMER_STOPPED: Final = "tidewire_consumer_stopped"
 DEAD_LETTERS: Final = "tidewire_dead_letters_total"
 GATES_SHUT: Final = "tidewire_gates_shut"
 PARKED_UNITS: Final = "tidewire_parked_units"
@@ -153,6 +154,10 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     ),
     CONSUMER_HANDLED: _counter(
         "Messages handled, by durable consumer and verdict.", "durable", "verdict"
+    ),
+    CONSUMER_STOPPED: _gauge(
+        "1 while a run of dead letters has stopped a durable consumer in this process, else 0.",
+        "durable",
     ),
     DEAD_LETTERS: _counter(
         "Messages set aside for good, by service and class of reason (permanent, exhausted, …).",

@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from libs import metric_names
 from libs.bus import subjects
+from libs.bus.burial import BurialWatch
 from libs.bus.commit_log import CommitLog
 from libs.bus.dead_letters import INGEST, DeadLetterStore, delivery_letter_id
 from libs.bus.publisher import publish
@@ -73,7 +74,9 @@ class BatchProcessor:
         tracer: Tracer,
         metrics: Metrics,
         clock: Clock,
+        burials: BurialWatch,
     ) -> None:
+        self._burials = burials
         self._nats = nats
         self._dead_letters = DeadLetterStore(nats)
         self._vault = vault
@@ -297,6 +300,7 @@ class BatchProcessor:
             result = _result_name(outcome.record.result) if outcome else "duplicate"
             kind = _kind_name(one.prepared.said)
             self._count(kind, result)
+            self._watch(one.prepared.delivery, result)
             for unit in outcome.facts if outcome else ():
                 self._metrics.counter(
                     metric_names.NORMALIZER_FACTS, kind=unit.partition(".")[0]
@@ -304,6 +308,15 @@ class BatchProcessor:
             if one.root.sampled or result == "dead":
                 facts = len(outcome.facts) if outcome else 0
                 self._emit(one, result, facts, (started_ns, ended_ns))
+
+    def _watch(self, delivery: delivery_pb2.Delivery, result: str) -> None:
+        """A duplicate says nothing, and a replay is somebody's experiment."""
+        if result == "duplicate" or delivery.source == delivery_pb2.SOURCE_REPLAY:
+            return
+        if result == "dead":
+            self._burials.buried(delivery.topic, delivery.shop, "mapping")
+        else:
+            self._burials.ended_well(delivery.topic)
 
     def _emit(
         self, one: ReadDelivery, result: str, facts: int, published_ns: tuple[int, int]

@@ -21,6 +21,7 @@ from nats.errors import Error as NatsError
 
 from libs import metric_names
 from libs.bus import subjects
+from libs.bus.burial import BurialWatch
 from libs.bus.pull import ConsumerSettings, Puller, ensure_consumer
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
@@ -45,6 +46,8 @@ _BATCHES_AHEAD: Final = 1
 ahead would wait in line behind a shop that has much, instead of being served in turn."""
 _RETRY_S: Final = 1.0
 _POSTPONED_S: Final = 15.0
+_LOOK_AGAIN_S: Final = 0.25
+"""How soon a normalizer that dead letters have stopped notices that it may try one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,9 @@ class Normalizer:
         bounds: Bounds,
         clock: Clock,
         metrics: Metrics,
+        burials: BurialWatch,
     ) -> None:
+        self._burials = burials
         self._nats = nats
         self._processor = processor
         self._bounds = bounds
@@ -76,11 +81,17 @@ class Normalizer:
         self._understood: asyncio.Queue[tuple[list[Job], list[ReadDelivery]] | None] = (
             asyncio.Queue(_BATCHES_AHEAD)
         )
+        self._under_way = 0
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._stopping = asyncio.Event()
         metrics.gauge(metric_names.NORMALIZER_QUEUE_BYTES, lambda: float(self._queue.cost))
         metrics.gauge(metric_names.NORMALIZER_LAG, self._lag_s)
+        metrics.gauge(
+            metric_names.CONSUMER_STOPPED,
+            lambda: 1.0 if burials.stopped else 0.0,
+            durable=subjects.NORMALIZER,
+        )
 
     @property
     def in_hand(self) -> int:
@@ -121,7 +132,12 @@ class Normalizer:
         self._changed.set()
 
     async def _read(self, ready: Callable[[], None]) -> None:
-        async with Puller(self._nats, CONSUMER, capacity=_SEGMENTS_AT_HAND) as puller:
+        async with Puller(
+            self._nats,
+            CONSUMER,
+            capacity=_SEGMENTS_AT_HAND,
+            allowance=lambda: self._burials.allowance(self._queue.size + self._under_way),
+        ) as puller:
             ready()
             while True:
                 while self._queue.cost >= self._bounds.read_ahead_bytes:
@@ -160,27 +176,36 @@ class Normalizer:
     async def _understand(self) -> None:
         """Takes deliveries in turn and reads them, while the batch before is being written."""
         while not self._stopping.is_set():
+            allowed = self._burials.allowance(self._under_way)
+            if allowed == 0:
+                await self._while_stopped()
+                continue
+            items_max = self._bounds.batch_deliveries if allowed is None else allowed
             jobs = [
-                job
-                for _, job in self._queue.take(
-                    items_max=self._bounds.batch_deliveries, cost_max=_BATCH_BYTES_MAX
-                )
+                job for _, job in self._queue.take(items_max=items_max, cost_max=_BATCH_BYTES_MAX)
             ]
             if not jobs:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             self._room.set()
+            self._under_way += len(jobs)
             read, postponed = await _until_it_works(partial(self._processor.read, jobs))
             _mark(postponed)
             await self._understood.put((jobs, read))
         await self._understood.put(None)
+
+    async def _while_stopped(self) -> None:
+        """What is in hand waits, and its segments are kept from being given to others."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), _LOOK_AGAIN_S)
 
     async def _commit(self) -> None:
         """Commits what was read, batch after batch: that keeps a shop's deliveries in order."""
         while (work := await self._understood.get()) is not None:
             jobs, read = work
             _mark(await _until_it_works(partial(self._processor.commit, read)))
+            self._under_way -= len(jobs)
             for job in jobs:
                 await self._settle(job.segment)
 

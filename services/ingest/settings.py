@@ -56,3 +56,10 @@ class Settings(CommonSettings):
     batch_deliveries: int = env(
         "NORMALIZER_BATCH", "deliveries of one atomic commit", default=120, most=160
     )
+    burials_max: int = env(
+        "NORMALIZER_BURIALS_MAX",
+        "dead letters of one topic in a row, spread over shops, that stop the normalizer; 0: none",
+        default=50,
+        least=0,
+        most=10_000,
+    )

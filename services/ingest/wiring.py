@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 
 from libs.bus import subjects
+from libs.bus.burial import BurialPolicy, BurialWatch, tell
 from libs.bus.lag import LagWatch
 from libs.foundation import Foundation, OpsPart, rpc_observer
-from libs.lifecycle import Part
+from libs.lifecycle import Part, Readiness
 from libs.rpc.server import RpcServer, RpcService
 from services.ingest.batch import BatchProcessor
 from services.ingest.committer import GroupCommitter
@@ -35,14 +36,25 @@ def ingest(settings: Settings, base: Foundation, role: Role) -> Mapping[str, Par
     )
     parts["committer"] = committer
     if role in (Role.NORMALIZER, Role.ALL):
-        parts |= _normalizer(settings, base)
+        # The door must stay open whatever becomes of deliveries: what shares its process with it
+        # stops without a word to whoever sends webhooks here.
+        alone = role is Role.NORMALIZER
+        parts |= _normalizer(settings, base, base.readiness if alone else None)
     if role in (Role.HTTP, Role.ALL):
         parts["grpc"] = _rpc(settings, base, committer)
         parts["http"] = _http(settings, base, committer)
     return parts
 
 
-def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
+def _normalizer(
+    settings: Settings, base: Foundation, readiness: Readiness | None
+) -> dict[str, Part]:
+    burials = BurialWatch(
+        base.clock,
+        BurialPolicy(units_max=settings.burials_max),
+        shops_known=lambda: sum(1 for _ in base.connections.shops()),
+        changed=tell(readiness),
+    )
     processor = BatchProcessor(
         nats=base.nats,
         log=base.log(subjects.COMMERCE),
@@ -52,6 +64,7 @@ def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
         tracer=base.tracer,
         metrics=base.metrics,
         clock=base.clock,
+        burials=burials,
     )
     normalizer = Normalizer(
         base.nats,
@@ -62,6 +75,7 @@ def _normalizer(settings: Settings, base: Foundation) -> dict[str, Part]:
         ),
         clock=base.clock,
         metrics=base.metrics,
+        burials=burials,
     )
     parked = ParkedDeliveries(base.nats, base.connections, normalizer, base.clock)
     lag = LagWatch(base.nats, subjects.WEBHOOKS, [subjects.NORMALIZER], base.metrics)

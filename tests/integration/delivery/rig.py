@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,6 +34,8 @@ from tidewire.delivery.v1 import dead_letter_service_pb2_grpc, outcome_pb2
 CLOCK: Final = SystemClock()
 SINK: Final = "events.C0"
 EMAIL: Final = "jo@example.com"
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -93,37 +95,33 @@ class Desk:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    async def list(
+    async def listed(
         self, *, page_size: int = 0, page_token: str = "", **wanted: Any
     ) -> pb.DeadLetterServiceListResponse:
         request = pb.DeadLetterServiceListRequest(
             filter=pb.DeadLetterFilter(**wanted), page_size=page_size, page_token=page_token
         )
-        return await self._call("List", request)
+        return await _answer(self.stub.List, request, pb.DeadLetterServiceListResponse)
 
     async def ids(self, **wanted: Any) -> list[str]:
         """Ids on the first page of a listing."""
-        return [one.letter.dead_letter_id for one in (await self.list(**wanted)).letters]
+        return [one.letter.dead_letter_id for one in (await self.listed(**wanted)).letters]
 
     async def get(self, letter_id: str, **how: Any) -> pb.DeadLetterServiceGetResponse:
-        return await self._call(
-            "Get", pb.DeadLetterServiceGetRequest(dead_letter_id=letter_id, **how)
-        )
+        request = pb.DeadLetterServiceGetRequest(dead_letter_id=letter_id, **how)
+        return await _answer(self.stub.Get, request, pb.DeadLetterServiceGetResponse)
 
     async def replay(self, *ids: str, **how: Any) -> pb.ReplayResponse:
-        return await self._call("Replay", pb.ReplayRequest(selection=by_ids(ids), **how))
+        request = pb.ReplayRequest(selection=by_ids(ids), **how)
+        return await _answer(self.stub.Replay, request, pb.ReplayResponse)
 
     async def replay_all(self, wanted: pb.DeadLetterFilter, **how: Any) -> pb.ReplayResponse:
-        selection = pb.DeadLetterSelection(filter=wanted)
-        return await self._call("Replay", pb.ReplayRequest(selection=selection, **how))
+        request = pb.ReplayRequest(selection=pb.DeadLetterSelection(filter=wanted), **how)
+        return await _answer(self.stub.Replay, request, pb.ReplayResponse)
 
     async def drop(self, *ids: str, **how: Any) -> pb.DropResponse:
-        return await self._call(
-            "Drop", pb.DropRequest(**{"selection": by_ids(ids), "reason": "not needed", **how})
-        )
-
-    async def _call(self, method: str, request: Any) -> Any:
-        return await call(getattr(self.stub, method), request, timeout_s=WITHIN_S)
+        request = pb.DropRequest(**{"selection": by_ids(ids), "reason": "not needed", **how})
+        return await _answer(self.stub.Drop, request, pb.DropResponse)
 
     # -- what is stored --------------------------------------------------------------------------
 
@@ -140,6 +138,12 @@ class Desk:
         name = subjects.letter_fate(letter.shop, letter.dead_letter_id)
         (stored,) = await self.suite.stored(subjects.OUTCOMES, name)
         return pb.DeadLetterFate.FromString(stored.data)
+
+
+async def _answer(method: Any, request: Any, answer: type[T]) -> T:
+    found = await call(method, request, timeout_s=WITHIN_S)
+    assert isinstance(found, answer)
+    return found
 
 
 def by_ids(ids: Sequence[str]) -> pb.DeadLetterSelection:

@@ -50,7 +50,7 @@ async def test_more_letters_than_a_page_holds_come_in_pages_without_their_conten
     pages, token = 0, ""
 
     while pages == 0 or token:
-        page = await desk.list(shop=SHOP, page_size=250, page_token=token)
+        page = await desk.listed(shop=SHOP, page_size=250, page_token=token)
         listed += page.letters
         token, pages = page.next_page_token, pages + 1
 
@@ -61,7 +61,7 @@ async def test_more_letters_than_a_page_holds_come_in_pages_without_their_conten
 
 async def test_a_page_token_that_is_none_is_refused(desk: Desk) -> None:
     with pytest.raises(ServiceError) as refused:
-        await desk.list(page_token="x")
+        await desk.listed(page_token="x")
 
     assert refused.value.code == "page_token_unknown"
 
@@ -137,12 +137,12 @@ async def test_a_replay_that_broke_off_leaves_the_letter_open_and_is_completed_b
     suite.log = whole
 
     async with desk_at(suite) as desk:
-        before = await desk.list()
+        before = await desk.listed()
         await desk.replay(letter.dead_letter_id)
 
         assert [one.state for one in before.letters] == [pb.DEAD_LETTER_STATE_OPEN]
         assert len(await desk.replayed_facts()) == 1
-        assert (await desk.list()).letters == []
+        assert (await desk.listed()).letters == []
 
 
 async def test_a_dry_run_by_id_changes_nothing(desk: Desk) -> None:
@@ -286,7 +286,7 @@ async def test_a_letter_that_was_dropped_is_not_replayed_and_says_why(desk: Desk
     first = await desk.drop(letter.dead_letter_id)
     then = await desk.replay(letter.dead_letter_id)
 
-    (shown,) = (await desk.list(include_settled=True)).letters
+    (shown,) = (await desk.listed(include_settled=True)).letters
     assert (results(first), results(then)) == (["dropped"], ["already_dropped"])
     assert await desk.replayed_facts() == []
     assert await desk.ids() == []

@@ -8,7 +8,7 @@ from typing import Any
 
 from libs.errors import permanent
 from services.ingest.batch import BatchProcessor
-from tests.integration.delivery.rig import CLOCK, Desk, results
+from tests.integration.delivery.rig import Desk, results
 from tests.integration.ingest.harness import SHOP, Suite, eventually, order_body, running
 from tests.unit.ingest.normalize.bodies_of import order
 from tidewire.commerce.v1 import record_pb2
@@ -23,19 +23,6 @@ class Mistaken(BatchProcessor):
         raise permanent("wrong_shape", "expected a number", path="$.total_price")
 
 
-def mistaken(suite: Suite) -> BatchProcessor:
-    return Mistaken(
-        nats=suite.nats,
-        log=suite.log,
-        vault=suite.vault,
-        connections=suite.connections,
-        credentials=suite.connections,
-        tracer=suite.tracer,
-        metrics=suite.metrics,
-        clock=CLOCK,
-    )
-
-
 async def normalised(suite: Suite, processor: BatchProcessor | None = None) -> None:
     async with running(suite.normalizer(processor)):
         await eventually(suite.all_acknowledged, "every segment is acknowledged")
@@ -47,7 +34,7 @@ async def buried(suite: Suite, **changes: Any) -> outcome_pb2.DeadLetter:
     delivery.triggered_at.FromJsonString("2026-09-01T12:00:07.123456789Z")
     delivery.MergeFrom(delivery_pb2.Delivery(**changes))
     await suite.store([delivery])
-    await normalised(suite, mistaken(suite))
+    await normalised(suite, suite.processor(kind=Mistaken))
     (letter,) = await suite.dead_letters()
     return letter
 
@@ -101,7 +88,7 @@ async def test_a_replay_that_fails_again_is_a_letter_that_names_the_first(
     first = await buried(suite)
 
     await desk.replay(first.dead_letter_id)
-    await normalised(suite, mistaken(suite))
+    await normalised(suite, suite.processor(kind=Mistaken))
 
     _, second = await suite.dead_letters()
     assert second.replay_of == first.dead_letter_id

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 
 from libs.bus import streams, subjects
 from libs.bus.api import ApiError, js_api
+from libs.bus.burial import BurialPolicy, BurialWatch
 from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.publisher import publish
@@ -128,6 +129,7 @@ class Suite:
         self.metrics = Metrics()
         self.tracer = Tracer(Sampler(_CLOCK), None, strict=True)
         self.ids = RandomIds(_CLOCK)
+        self.burials = BurialWatch(_CLOCK, BurialPolicy(), shops_known=lambda: 3)
         self.vault = Vault(self.keys)
         self.log = JetStreamLog(self.nats, subjects.COMMERCE, self.ids)
 
@@ -148,8 +150,10 @@ class Suite:
             ids=self.ids,
         )
 
-    def processor(self, log: CommitLog | None = None) -> BatchProcessor:
-        return BatchProcessor(
+    def processor(
+        self, log: CommitLog | None = None, kind: type[BatchProcessor] = BatchProcessor
+    ) -> BatchProcessor:
+        return kind(
             nats=self.nats,
             log=log or self.log,
             vault=self.vault,
@@ -158,6 +162,7 @@ class Suite:
             tracer=self.tracer,
             metrics=self.metrics,
             clock=_CLOCK,
+            burials=self.burials,
         )
 
     def normalizer(
@@ -170,6 +175,7 @@ class Suite:
             bounds=bounds,
             clock=_CLOCK,
             metrics=self.metrics,
+            burials=self.burials,
         )
 
     async def delivery(

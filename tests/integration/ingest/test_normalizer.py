@@ -184,16 +184,8 @@ async def test_a_segment_is_acknowledged_only_when_all_its_deliveries_are_settle
     suite: Suite,
 ) -> None:
     (quick,), (slow,) = await suite.orders(1), await suite.orders(1, shop=OTHER, first=2)
-    processor = HeldProcessor(
-        nats=suite.nats,
-        log=suite.log,
-        vault=suite.vault,
-        connections=suite.connections,
-        credentials=suite.connections,
-        tracer=suite.tracer,
-        metrics=suite.metrics,
-        clock=SystemClock(),
-    )
+    processor = suite.processor(kind=HeldProcessor)
+    assert isinstance(processor, HeldProcessor)
     processor.let_go = asyncio.Event()
     await suite.store([quick, slow])
     normalizer = suite.normalizer(processor, batch_deliveries=1)

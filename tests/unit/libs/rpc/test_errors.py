@@ -28,6 +28,7 @@ from libs.rpc.errors import (
         (ServiceError(Kind.AUTH, "token_revoked"), grpc.StatusCode.FAILED_PRECONDITION),
         (permanent("bad"), grpc.StatusCode.INVALID_ARGUMENT),
         (permanent("order_not_found"), grpc.StatusCode.NOT_FOUND),
+        (permanent("reveal_permission_denied"), grpc.StatusCode.PERMISSION_DENIED),
         (UNFORESEEN, grpc.StatusCode.INTERNAL),
     ],
 )
