@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cli.dlq import dlq
 from services.ingest.settings import Role
 
 app = typer.Typer(
@@ -28,6 +29,9 @@ gates = typer.Typer(help="Kill switches, and what is shut and why.", no_args_is_
 app.add_typer(preview, name="preview")
 app.add_typer(streams, name="streams")
 app.add_typer(gates, name="gates")
+
+
+app.add_typer(dlq, name="dlq")
 
 
 class Service(StrEnum):

@@ -14,6 +14,7 @@ from grpc.aio import ServicerContext
 from libs.bus.commit_log import CommitLog
 from libs.clock import Clock
 from libs.errors import permanent
+from libs.rpc.client import CALLER
 from libs.telemetry import Tracer
 from libs.vault import Vault
 from services.delivery.domain.plans import plan_token, planned_until
@@ -26,9 +27,6 @@ from tidewire.delivery.v1 import dead_letter_service_pb2_grpc, outcome_pb2
 Context = ServicerContext[Any, Any]
 
 _log = structlog.stdlib.get_logger()
-
-CALLER: Final = "caller"
-"""Metadata key with which a caller may name itself."""
 
 _LIST_PAGE: Final = 50
 _ACT_PAGE: Final = 100
