@@ -182,6 +182,10 @@ def is_of_a_unit(outcome_subject: str) -> bool:
     return outcome_subject.split(".", 2)[1] not in {BY_EVENT, LETTER_STATES}
 
 
+EVENTS_LANES: Final = "events-*"
+"""All lanes of the events service, where they are spoken of together."""
+
+
 def events_durable(number: int) -> str:
     """The durable with which the events service reads one lane."""
     return f"events-{number}"

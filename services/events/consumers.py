@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from libs.bus import subjects
@@ -9,7 +10,6 @@ from libs.bus.consumer import ConsumerSpec
 from libs.bus.pull import ConsumerSettings
 from libs.retry import RetryPolicy
 from libs.sinks import EVENTS_FACTS
-from services.events.gatekeeper import Gatekeeper
 from services.events.handlers import Handlers
 
 _IN_HAND_MAX: Final = 2000
@@ -19,7 +19,7 @@ _OF_ONE_SHOP_MAX: Final = 500
 
 
 def conversions(
-    handlers: Handlers, gatekeeper: Gatekeeper, lane: int, policy: RetryPolicy
+    handlers: Handlers, lane: int, policy: RetryPolicy, allowance: Callable[[], int | None]
 ) -> ConsumerSpec:
     """Facts of one lane that TikTok is told of."""
     return ConsumerSpec(
@@ -35,7 +35,7 @@ def conversions(
         policy=policy,
         batch_max=1000,
         key=queue_of,
-        allowance=gatekeeper.allowance,
+        allowance=allowance,
         set_aside=handlers.set_aside,
         waiting_max=_OF_ONE_SHOP_MAX,
     )

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from nats.aio.client import Client
 
+from libs.bus.burial import BurialWatch
 from libs.bus.commit_log import CommitLog, Stored
 from libs.bus.consumer import GivenUp, Unit
 from libs.bus.lease import LEASE_S, Lease
@@ -55,6 +56,7 @@ class Yard:
     gates: GateBook
     marks: Marks
     lease: Lease
+    burials: BurialWatch
 
 
 class Drainer:
@@ -132,7 +134,8 @@ class Drainer:
 
     def _may_go(self, connection_id: str) -> bool:
         """Whether its units may be tried: it is open, or the time for a probe has come."""
-        if self._clock.monotonic_s() < self._not_before_s.get(connection_id, 0.0):
+        too_early = self._clock.monotonic_s() < self._not_before_s.get(connection_id, 0.0)
+        if too_early or self._yard.burials.stopped is not None:
             return False
         name = connection_gate(connection_id)
         gates = self._yard.gates

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from libs import metric_names
 from libs.bus import subjects
+from libs.bus.burial import BurialWatch
 from libs.bus.consumer import GivenUp, Unit
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
@@ -51,6 +52,9 @@ own is then found in O(log n) tries, and its neighbours get through."""
 
 _PARTS_MAX: Final = 32
 
+_OUR_FAULT: Final = frozenset({"mapping", "permanent", "exhausted"})
+"""Classes of reason that may mean that something is wrong with us."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -63,6 +67,7 @@ class Surroundings:
     outcomes: Outcomes
     dead_letters: DeadLetters
     parking: Parking
+    burials: BurialWatch
     tracer: Tracer
     metrics: Metrics
     clock: Clock
@@ -379,11 +384,16 @@ class Handlers:
     async def _bury(self, task: Task, share: Share, error: ServiceError, reason: str) -> None:
         letter = letter_of(task, share, error, reason, now_ns=self._around.clock.now_ns())
         await self._around.dead_letters.store(letter)
+        # A replay is somebody's experiment, and what was lost to time is no deploy's fault.
+        if letter.reason_class in _OUR_FAULT and not letter.replay_of:
+            self._around.burials.buried(letter.fact_kind, letter.shop, letter.reason_class)
         self._around.metrics.counter(
             metric_names.DEAD_LETTERS, service="events", reason=letter.reason_class
         ).value += 1
 
     def _ended(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> outcome_pb2.Outcome:
+        if share.refusal() is None and not task.record.replay_of:
+            self._around.burials.ended_well(task.record.kind)
         if share.ignored:
             name = metric_names.EVENTS_IGNORED
             self._around.metrics.counter(name, reason=share.ignored).value += 1

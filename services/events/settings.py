@@ -31,3 +31,10 @@ class Settings(CommonSettings):
         default=500,
         least=1,
     )
+    burials_max: int = env(
+        "EVENTS_BURIALS_MAX",
+        "dead letters of one kind of fact in a row, over several shops, that stop all; 0: none",
+        default=50,
+        least=0,
+        most=10_000,
+    )

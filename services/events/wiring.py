@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from libs import metric_names
 from libs.bus import subjects
+from libs.bus.burial import BurialPolicy, BurialWatch, tell
 from libs.bus.consumer import Consumer
 from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.lag import LagWatch
@@ -44,14 +46,14 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             base.metrics,
             timeout_s=settings.tiktok_timeout_s,
         )
-        outcomes = OutcomeStore(base.nats, base.log(subjects.OUTCOMES))
-        gates = GateBook(
-            base.nats, base.log(subjects.bucket_stream(subjects.CIRCUITS)), base.clock, base.metrics
-        )
+        circuits = base.log(subjects.bucket_stream(subjects.CIRCUITS))
+        gates = GateBook(base.nats, circuits, base.clock, base.metrics)
         lot = ParkingLot(base.nats, base.log(subjects.PARKED), "events", base.metrics)
         limiter = base.limiter()
         marks = TokenMarks(base.connections)
         gatekeeper = Gatekeeper(gates, marks, base.clock)
+        outcomes = OutcomeStore(base.nats, base.log(subjects.OUTCOMES))
+        burials = _burials(settings, base)
         handlers = Handlers(
             Surroundings(
                 opener=base.vault,
@@ -61,23 +63,11 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
                 outcomes=outcomes,
                 dead_letters=DeadLetterStore(base.nats),
                 parking=lot,
+                burials=burials,
                 tracer=base.tracer,
                 metrics=base.metrics,
                 clock=base.clock,
             )
-        )
-        policy = RetryPolicy(attempts_max=settings.attempts_max)
-        lanes: dict[str, Part] = {
-            f"lane-{lane}": Consumer(
-                base.nats, consumers.conversions(handlers, gatekeeper, lane, policy), base.clock
-            )
-            for lane in range(subjects.LANES)
-        }
-        lease = Lease(
-            base.log(subjects.bucket_stream(subjects.LEASES)),
-            base.clock,
-            "events.drain",
-            base.ids.new(),
         )
         yard = Yard(
             nats=base.nats,
@@ -85,22 +75,66 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             facts=base.log(subjects.COMMERCE),
             gates=gates,
             marks=marks,
-            lease=lease,
+            lease=_drain_lease(base),
+            burials=burials,
         )
-        drainer = Drainer(yard, handlers, policy, base.clock)
-        ops = OpsPart(settings.metrics_address, base.metrics, base.readiness)
-        durables = [subjects.events_durable(lane) for lane in range(subjects.LANES)]
-        lag = LagWatch(base.nats, subjects.COMMERCE, durables, base.metrics)
+        policy = RetryPolicy(attempts_max=settings.attempts_max)
         yield {
-            "ops": ops,
-            "lag": lag,
+            "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
+            "lag": _lag(base),
             "grpc": _rpc(settings, base, outcomes),
             "limiter": limiter,
             "gates": gates,
             "parked": lot,
-            **lanes,
-            "drainer": drainer,
+            **_lanes(base, handlers, policy, gatekeeper, burials),
+            "drainer": Drainer(yard, handlers, policy, base.clock),
         }
+
+
+def _burials(settings: Settings, base: Foundation) -> BurialWatch:
+    burials = BurialWatch(
+        base.clock,
+        BurialPolicy(units_max=settings.burials_max),
+        shops_known=lambda: sum(1 for _ in base.connections.shops()),
+        changed=tell(base.readiness),
+    )
+    base.metrics.gauge(
+        metric_names.CONSUMER_STOPPED,
+        lambda: 1.0 if burials.stopped else 0.0,
+        durable=subjects.EVENTS_LANES,
+    )
+    return burials
+
+
+def _lanes(
+    base: Foundation,
+    handlers: Handlers,
+    policy: RetryPolicy,
+    gatekeeper: Gatekeeper,
+    burials: BurialWatch,
+) -> Mapping[str, Part]:
+    lanes: dict[str, Consumer] = {}
+
+    def allowance() -> int | None:
+        """What a lane may take: as little as the gate or a run of dead letters allows."""
+        in_hand = sum(lane.in_hand for lane in lanes.values())
+        found = (gatekeeper.allowance(), burials.allowance(in_hand))
+        return min((one for one in found if one is not None), default=None)
+
+    for number in range(subjects.LANES):
+        spec = consumers.conversions(handlers, number, policy, allowance)
+        lanes[f"lane-{number}"] = Consumer(base.nats, spec, base.clock)
+    return lanes
+
+
+def _drain_lease(base: Foundation) -> Lease:
+    log = base.log(subjects.bucket_stream(subjects.LEASES))
+    return Lease(log, base.clock, "events.drain", base.ids.new())
+
+
+def _lag(base: Foundation) -> LagWatch:
+    durables = [subjects.events_durable(lane) for lane in range(subjects.LANES)]
+    return LagWatch(base.nats, subjects.COMMERCE, durables, base.metrics)
 
 
 def _rpc(settings: Settings, base: Foundation, outcomes: OutcomeStore) -> RpcServer:

@@ -17,7 +17,7 @@ from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.lease import Lease
 from libs.bus.parking import ParkingLot
-from libs.clock import SystemClock
+from libs.clock import FakeClock, SystemClock
 from libs.errors import Kind, ServiceError
 from libs.foundation import connected
 from libs.gates import GateBook, connection_gate
@@ -39,6 +39,7 @@ from tests.unit.events_service.fakes import (
     FakeTikTok,
     FixedMarks,
     FixedPixels,
+    burials_of,
     order_paid,
     pixel,
     sender_of,
@@ -65,6 +66,7 @@ class House:
         )
         self.lot = ParkingLot(nats, self.log(subjects.PARKED), "events", telemetry.metrics)
         self.outcomes = OutcomeStore(nats, self.log(subjects.OUTCOMES))
+        self.burials = burials_of(FakeClock(), units_max=1_000)
         keeper = Gatekeeper(self.gates, self.marks, clock)
         self.handlers = Handlers(
             Surroundings(
@@ -75,6 +77,7 @@ class House:
                 outcomes=self.outcomes,
                 dead_letters=DeadLetterStore(nats),
                 parking=self.lot,
+                burials=self.burials,
                 tracer=telemetry.tracer,
                 metrics=telemetry.metrics,
                 clock=clock,
@@ -90,6 +93,7 @@ class House:
             gates=self.gates,
             marks=self.marks,
             lease=self.lease,
+            burials=self.burials,
         )
         self.drainer = Drainer(yard, self.handlers, SOON, clock, random=lambda: 0.5)
 
@@ -243,6 +247,25 @@ async def test_a_connection_that_is_down_is_probed_with_another_unit_each_time(
     first, second = house.tiktok.requests[:2]
     assert [one.conversions[0].event_id for one in (first, second)] == ids(names[0], names[1])
     assert (await house.kinds(*names))[1:] == ["DELIVERED", "DELIVERED"]
+
+
+async def test_nothing_is_drained_while_a_run_of_dead_letters_has_stopped_the_work(
+    house: House,
+) -> None:
+    for _ in range(1_000):
+        house.burials.buried("order_paid", SHOP, "mapping")
+    name = new_id()
+    await house.park(name)
+
+    async with house.draining():
+        await until(lambda: house.lease.is_held, "the lease is held")
+        await until(lambda: house.lot.is_behind(house.pixel.connection_id), "it is counted")
+        stopped = len(house.tiktok.requests)
+        house.burials.reset()
+        await until(house.emptied, "the queue is empty")
+
+    assert stopped == 0
+    assert house.delivered == ids(name)
 
 
 async def test_what_was_ended_before_is_not_sent_again(house: House) -> None:

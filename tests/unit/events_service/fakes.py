@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 
 from libs.bus import subjects
+from libs.bus.burial import BurialPolicy, BurialWatch
 from libs.bus.commit_log import MemoryLog
 from libs.bus.consumer import Unit
 from libs.clock import FakeClock
@@ -222,6 +223,11 @@ class RecordingLimiter(Unlimited):
 def gates_of(clock: FakeClock) -> GateBook:
     """Gates that nobody else writes; they never follow, so they need no server."""
     return GateBook(Client(), MemoryLog(), clock, Telemetry.null().metrics)
+
+
+def burials_of(clock: FakeClock, *, units_max: int = 0) -> BurialWatch:
+    """A watch of one shop; by default one that stops nothing."""
+    return BurialWatch(clock, BurialPolicy(units_max=units_max), shops_known=lambda: 1)
 
 
 def sender_of(

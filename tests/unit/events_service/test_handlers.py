@@ -34,6 +34,7 @@ from tests.unit.events_service.fakes import (
     ListedDeadLetters,
     ListedParking,
     RecordingLimiter,
+    burials_of,
     cart_grew,
     checkout_started,
     event,
@@ -103,6 +104,7 @@ class House:
         self.marks = FixedMarks()
         self.limiter = RecordingLimiter()
         self.parking = ListedParking(self.log)
+        self.burials = burials_of(self.clock, units_max=3)
         gatekeeper = self.gatekeeper = Gatekeeper(self.gates, self.marks, self.clock)
         self.handlers = Handlers(
             Surroundings(
@@ -115,6 +117,7 @@ class House:
                 outcomes=self.outcomes,
                 dead_letters=self.letters,
                 parking=self.parking,
+                burials=self.burials,
                 tracer=self.telemetry.tracer,
                 metrics=self.telemetry.metrics,
                 clock=self.clock,
@@ -776,6 +779,35 @@ async def test_a_unit_that_always_fails_is_told_from_its_neighbours() -> None:
 
     assert ("events.C1", "order_paid.3") not in house.outcomes.kept
     assert tries <= 6
+
+
+# -- when too much is given up -------------------------------------------------------------------
+
+
+async def test_a_run_of_refusals_stops_the_work_and_one_success_starts_it_again() -> None:
+    house = House()
+    house.tiktok.bad = frozenset(f"purchase.{n}" for n in range(3))
+    for n in range(3):
+        await house.handle(unit(order_paid(str(n)), str(n)))
+    stopped = house.burials.stopped
+
+    await house.handle(unit(order_paid("9"), "9"))
+
+    assert stopped is not None
+    assert (stopped.sort, dict(stopped.reasons)) == ("order_paid", {"permanent": 3})
+    assert house.burials.stopped is None
+
+
+async def test_what_was_lost_to_time_stops_nothing() -> None:
+    house = House()
+
+    for n in range(5):
+        name = f"order_paid.{n}"
+        reference = gate_pb2.ParkedUnit(sink="events.C1", unit=name, shop=SHOP, subject="x")
+        await house.handlers.lose(reference)
+
+    assert len(house.letters.letters) == 5
+    assert house.burials.stopped is None
 
 
 # -- what is tried again after it was given up ---------------------------------------------------
