@@ -1,13 +1,14 @@
 """Limits of upstreams that all replicas and all services share."""
 
 from libs.limits.declared import DeclaredLimits
-from libs.limits.errors import LimitedError
+from libs.limits.errors import LIMITS_UNREACHABLE, LimitedError
 from libs.limits.on_nats import LimiterPart
 from libs.limits.port import BucketSeen, Limiter, Priority, Unlimited
 from libs.limits.seen import LimitSeen
 from libs.limits.shared import SharedLimiter
 
 __all__ = [
+    "LIMITS_UNREACHABLE",
     "BucketSeen",
     "DeclaredLimits",
     "LimitSeen",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from libs.errors import Kind, ServiceError
+
+LIMITS_UNREACHABLE: Final = "limits_unreachable"
 
 UNREACHABLE_AGAIN_S = 0.1
 """How long nobody asks the shared state again, once it has not answered."""
@@ -26,7 +30,7 @@ def busy(limit: str, wait_s: float) -> LimitedError:
 def unreachable(limit: str) -> LimitedError:
     """Nobody knows what the other replicas use, so nothing may be used."""
     return LimitedError(
-        "limits_unreachable",
+        LIMITS_UNREACHABLE,
         f"the shared state of {limit} does not answer: check that NATS runs and has a leader",
         retry_after_s=UNREACHABLE_AGAIN_S,
         limit=limit,

@@ -278,27 +278,36 @@ class Handlers:
             for _, share in ready:
                 share.failed = refused
             return {}
-        attempted = await self._note_attempts(ready, known)
         groups: dict[tuple[str, str, Priority, int], list[tuple[Task, Share]]] = {}
         for place, (task, share) in enumerate(ready):
-            if share.is_to_send and share.pixel is not None:
-                dialect = share.pixel.settings.dialect.value
-                part = _part(place, len(ready), task.unit.attempts)
-                key = (share.sink, dialect, _priority(task.unit), part)
-                groups.setdefault(key, []).append((task, share))
+            dialect = pixel_of(share).settings.dialect.value
+            part = _part(place, len(ready), task.unit.attempts)
+            key = (share.sink, dialect, _priority(task.unit), part)
+            groups.setdefault(key, []).append((task, share))
+        noted: dict[Pair, Known] = {}
         # Each pixel on its own: one that hangs holds up no other of the shop.
-        await asyncio.gather(*(self._send(key[2], pairs) for key, pairs in groups.items()))
-        return attempted | await self._forget_attempts(ready, attempted)
+        await asyncio.gather(
+            *(self._send(key[2], pairs, known, noted) for key, pairs in groups.items())
+        )
+        return noted | await self._forget_attempts(ready, noted)
 
-    async def _send(self, priority: Priority, pairs: Sequence[tuple[Task, Share]]) -> None:
-        pixel = pixel_of(pairs[0][1])
+    async def _send(
+        self,
+        priority: Priority,
+        pairs: Sequence[tuple[Task, Share]],
+        known: Mapping[Pair, Known],
+        noted: dict[Pair, Known],
+    ) -> None:
+        async def leaving() -> None:
+            noted.update(await self._note_attempts(pairs, known))
+
         outgoing = [
             Outgoing(conversion, task.span)
             for task, share in pairs
             for conversion in share.conversions
         ]
-        errand = Errand(pixel, pairs[0][0].record.shop, priority)
-        results = iter(await self._around.sender.send(errand, outgoing))
+        errand = Errand(pixel_of(pairs[0][1]), pairs[0][0].record.shop, priority)
+        results = iter(await self._around.sender.send(errand, outgoing, leaving=leaving))
         for _, share in pairs:
             share.sent = [next(results) for _ in share.conversions]
 
@@ -314,14 +323,9 @@ class Handlers:
             return {}
         now_ns = self._around.clock.now_ns()
         outcomes = [attempt_of(task, share, now_ns=now_ns) for task, share in fresh]
-        noted = await self._around.outcomes.attempt(outcomes, known)
-        for task, share in fresh:
-            found = noted.get((share.sink, task.name))
-            if found is None:
-                # Another process has ended it meanwhile.
-                task.shares.remove(share)
-                share.conversions = []
-        return noted
+        # What another process has ended meanwhile is not in the answer. It is sent all the same:
+        # TikTok drops it, and the outcome that stands stays.
+        return await self._around.outcomes.attempt(outcomes, known)
 
     async def _forget_attempts(
         self, ready: Sequence[tuple[Task, Share]], noted: Mapping[Pair, Known]

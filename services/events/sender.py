@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,8 +11,9 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from libs import metric_names
+from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
-from libs.limits import Limiter, Priority
+from libs.limits import LIMITS_UNREACHABLE, Limiter, Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events.domain.answers import Answered, RefusedError
 from services.events.domain.dialect import Dialect, HttpRequest
@@ -40,6 +41,13 @@ class Errand:
     pixel: Pixel
     shop: str
     priority: Priority = Priority.LIVE
+
+
+Leaving = Callable[[], Awaitable[None]]
+
+
+async def at_once() -> None:
+    """Nothing has to be done before a request leaves."""
 
 
 APP_LIMIT: Final = "tiktok.events.app"
@@ -89,15 +97,23 @@ class Sender:
         gatekeeper: Gatekeeper,
         tracer: Tracer,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._api = api
+        self._clock = clock
         self._limiter = limiter
         self._gatekeeper = gatekeeper
         self._tracer = tracer
         self._metrics = metrics
 
-    async def send(self, errand: Errand, outgoing: Sequence[Outgoing]) -> list[Sent]:
-        """One result for each of `outgoing`, in order."""
+    async def send(
+        self, errand: Errand, outgoing: Sequence[Outgoing], *, leaving: Leaving = at_once
+    ) -> list[Sent]:
+        """One result for each of `outgoing`, in order.
+
+        `leaving` is awaited when the first request has its turn and before it leaves; where it
+        raises, nothing leaves. So what has no turn yet costs no record of a try.
+        """
         pixel = errand.pixel
         dialect = dialect_of(pixel.settings.dialect)
         traces = {id(one.conversion): one.trace for one in outgoing}
@@ -107,7 +123,8 @@ class Sender:
         waiting = deque(requests)
         while waiting:
             request = waiting.popleft()
-            sent = await self._send_one(errand, request, traces)
+            sent = await self._send_one(errand, request, traces, leaving)
+            leaving = at_once
             smaller = self._isolated(dialect, pixel.settings, request, sent)
             waiting.extendleft(reversed(smaller))
             ended = [] if smaller else [request]
@@ -130,17 +147,17 @@ class Sender:
         return [smaller for part in parts for smaller in dialect.encode(part, settings)]
 
     async def _send_one(
-        self, errand: Errand, request: HttpRequest, traces: Mapping[int, SpanRef]
+        self,
+        errand: Errand,
+        request: HttpRequest,
+        traces: Mapping[int, SpanRef],
+        leaving: Leaving,
     ) -> Sent:
         pixel = errand.pixel
         limits = limits_of(pixel.settings)
         try:
-            await self._limiter.turn(
-                limits,
-                priority=errand.priority,
-                shop=errand.shop,
-                max_wait_s=_WAIT_S[errand.priority],
-            )
+            await self._turn(errand, limits)
+            await leaving()
         except ServiceError as error:
             return error
         passage = self._gatekeeper.begin(pixel)
@@ -169,6 +186,30 @@ class Sender:
         )
         self._trace(made, traces)
         return sent
+
+    async def _turn(self, errand: Errand, limits: Sequence[str]) -> None:
+        """Returns when a request may leave.
+
+        Where the shared limits answer slowly the limiter says no within milliseconds, and keeps
+        what it reserved for those who come back soon. To hand the units back to the bus for that
+        would only make the store slower.
+
+        Raises:
+            ServiceError: THROTTLED.
+        """
+        patience_s = _WAIT_S[errand.priority]
+        deadline_s = self._clock.monotonic_s() + patience_s
+        while True:
+            try:
+                return await self._limiter.turn(
+                    limits, priority=errand.priority, shop=errand.shop, max_wait_s=patience_s
+                )
+            except ServiceError as error:
+                wait_s = error.retry_after_s
+                left_s = deadline_s - self._clock.monotonic_s()
+                if error.code != LIMITS_UNREACHABLE or wait_s is None or wait_s > left_s:
+                    raise
+            await self._clock.sleep(wait_s)
 
     def _trace(self, made: _Call, traces: Mapping[int, SpanRef]) -> None:
         pixel, request, sent = made.pixel, made.request, made.sent

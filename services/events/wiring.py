@@ -58,7 +58,9 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
             Surroundings(
                 opener=base.vault,
                 pixels=ConnectedPixels(base.connections, api_version=settings.tiktok_api_version),
-                sender=Sender(api, limiter.limiter, gatekeeper, base.tracer, base.metrics),
+                sender=Sender(
+                    api, limiter.limiter, gatekeeper, base.tracer, base.metrics, base.clock
+                ),
                 gatekeeper=gatekeeper,
                 outcomes=outcomes,
                 dead_letters=DeadLetterStore(base.nats),

@@ -198,6 +198,8 @@ class RecordingLimiter(Unlimited):
     """Says no with `trouble`; keeps what it was asked and told."""
 
     trouble: ServiceError | None = None
+    troubles: list[ServiceError] = field(default_factory=list)
+    """Met first, one a call."""
     asked: list[tuple[Priority, str, tuple[str, ...]]] = field(default_factory=list)
     reported: list[tuple[tuple[str, ...], float | None, str]] = field(default_factory=list)
 
@@ -211,8 +213,9 @@ class RecordingLimiter(Unlimited):
         max_wait_s: float = 1.0,
     ) -> None:
         self.asked.append((priority, shop, tuple(limits)))
-        if self.trouble is not None:
-            raise self.trouble
+        trouble = self.troubles.pop() if self.troubles else self.trouble
+        if trouble is not None:
+            raise trouble
 
     async def report(
         self, limits: Sequence[str], *, retry_after_s: float | None, code: str
@@ -236,11 +239,14 @@ def sender_of(
     *,
     limiter: Limiter | None = None,
     gatekeeper: Gatekeeper | None = None,
+    clock: FakeClock | None = None,
 ) -> Sender:
+    clock = clock or FakeClock()
     if gatekeeper is None:
-        clock = FakeClock()
         gatekeeper = Gatekeeper(gates_of(clock), FixedMarks(), clock)
-    return Sender(tiktok, limiter or Unlimited(), gatekeeper, telemetry.tracer, telemetry.metrics)
+    return Sender(
+        tiktok, limiter or Unlimited(), gatekeeper, telemetry.tracer, telemetry.metrics, clock
+    )
 
 
 # -- facts ---------------------------------------------------------------------------------------

@@ -111,7 +111,11 @@ class House:
                 opener=self.opener,
                 pixels=self.pixels,
                 sender=sender_of(
-                    self.tiktok, self.telemetry, limiter=self.limiter, gatekeeper=gatekeeper
+                    self.tiktok,
+                    self.telemetry,
+                    limiter=self.limiter,
+                    gatekeeper=gatekeeper,
+                    clock=self.clock,
                 ),
                 gatekeeper=gatekeeper,
                 outcomes=self.outcomes,
@@ -689,7 +693,28 @@ async def test_no_request_is_made_without_a_turn() -> None:
     results = await house.handle(unit(order_paid()))
 
     assert results == [house.limiter.trouble]
-    assert house.tiktok.requests == []
+    assert (house.tiktok.requests, house.outcomes.tried) == ([], {})
+
+
+async def test_limits_that_answer_slowly_are_asked_again_and_cost_the_bus_nothing() -> None:
+    house = House()
+    slow = ServiceError(Kind.THROTTLED, "limits_unreachable", retry_after_s=0.1)
+    house.limiter.troubles = [slow] * 20
+
+    results = await house.handle(unit(order_paid()))
+
+    assert results == [None]
+    assert house.clock.now_s == pytest.approx(AT_S + 62)
+
+
+async def test_limits_that_do_not_answer_at_all_hand_the_unit_back_in_the_end() -> None:
+    house = House()
+    house.limiter.trouble = ServiceError(Kind.THROTTLED, "limits_unreachable", retry_after_s=0.1)
+
+    results = await house.handle(unit(order_paid()))
+
+    assert results == [house.limiter.trouble]
+    assert house.clock.now_s <= AT_S + 65
 
 
 # -- tries that nobody knows the end of ----------------------------------------------------------
