@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +36,8 @@ async def gather_evidence(
     expected: Expected,
     storm_pixels: Sequence[PixelPlan],
     all_pixels: Sequence[PixelPlan],
+    *,
+    played: AbstractSet[str] = frozenset(),
 ) -> Evidence:
     """What the streams hold, beside what the simulators, the sender and the oracle say.
 
@@ -60,6 +63,7 @@ async def gather_evidence(
         expected=expected,
         pixels=storm_pixels,
         unit_sinks=_sinks_by_shop(all_pixels),
+        played=played,
     )
 
 

@@ -29,6 +29,9 @@ _RECOVERED_WITHIN_S: Final = 30.0
 
 _TOKEN_DEAD: Final = 40105
 
+PLAYED: Final = frozenset({"http_503", str(_TOKEN_DEAD)})
+"""What the simulator's ledger calls the answers that are played here."""
+
 Say = Callable[[str], None]
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import aiohttp
 import msgspec
 from nats.aio.client import Client
 from rich.console import Console
 
 from cli.demo import screen
 from cli.demo.evidence import gather_evidence
+from cli.demo.outage import PLAYED, Seen, Trouble, judge_trouble
 from cli.demo.purchase_trace import purchase_waterfall
 from cli.demo.scenery import CORPUS_SHOP, PixelPlan, connections_yaml, corpus_root, plan_pixels
 from cli.demo.verdict import Check, Evidence, judge
@@ -27,6 +29,7 @@ from cli.demo.watch import Memory, Watch
 from cli.stack import Stack
 from cli.trace import Waterfall, render
 from libs.clock import SystemClock
+from libs.connections import shop_handle
 from libs.errors import ServiceError
 from libs.foundation import connected
 from libs.http.session import http_session
@@ -153,17 +156,51 @@ async def _storm(stack: Stack, plan: Plan, pixels: Sequence[PixelPlan], console:
                 watch = Watch(
                     stack, nats, session, board.show, total=len(plan.deliveries), clock=_CLOCK
                 )
-                return await _watched(stack, plan, pixels, watch, nats)
+                trouble = _trouble(stack, pixels, nats, session)
+                return await _watched(stack, plan, pixels, watch, nats, trouble)
     finally:
         await nats.close()
 
 
+def _trouble(
+    stack: Stack, pixels: Sequence[PixelPlan], nats: Client, session: aiohttp.ClientSession
+) -> Trouble:
+    """Trouble at TikTok; the dead token is that of the first pixel, which is the busiest shop's."""
+    unlucky = pixels[0]
+    shop = shop_handle(unlucky.shop) or unlucky.shop
+    return Trouble(
+        stack.sandbox_url,
+        nats,
+        session,
+        _CLOCK,
+        pixel=unlucky.code,
+        connection_id=f"{shop}.events.{unlucky.code}",
+    )
+
+
+async def _looked_at(watch: Watch, trouble: asyncio.Task[list[Seen]]) -> None:
+    """Looks on until the trouble is over."""
+    while not trouble.done():
+        await watch.look()
+        await asyncio.wait({trouble}, timeout=0.4)
+
+
 async def _watched(
-    stack: Stack, plan: Plan, pixels: Sequence[PixelPlan], watch: Watch, nats: Client
+    stack: Stack,
+    plan: Plan,
+    pixels: Sequence[PixelPlan],
+    watch: Watch,
+    nats: Client,
+    trouble_of: Trouble,
 ) -> Result:
     began_s = _CLOCK.monotonic_s()
     watch.memory.note(stack.rss_bytes(), "start_mib")
-    report = await _send(stack, plan, watch)
+    trouble = asyncio.create_task(trouble_of.play(watch.note_tiktok), name="trouble")
+    try:
+        report = await _send(stack, plan, watch)
+        await _looked_at(watch, trouble)
+    finally:
+        trouble.cancel()
     waited_for = await watch.until_quiet()
     storm_s = _CLOCK.monotonic_s() - began_s
     watch.memory.note(stack.rss_bytes(), "end_mib")
@@ -175,10 +212,11 @@ async def _watched(
         plan.expected,
         [pixel for pixel in pixels if pixel.shop != CORPUS_SHOP.domain],
         pixels,
+        played=PLAYED,
     )
     return Result(
         evidence=evidence,
-        checks=judge(evidence),
+        checks=[*judge(evidence), judge_trouble(trouble.result())],
         report=report,
         memory=watch.memory,
         pixels=pixels,

@@ -63,6 +63,7 @@ def _progress(pulse: Pulse) -> dict[str, str]:
         "stored": f"{pulse.stored:,}",
         "committed": f"{pulse.decided:,}",
         "events at TikTok": f"{pulse.at_tiktok:,}",
+        "TikTok": pulse.tiktok,
         "lag": f"{pulse.lag:,}",
     }
 

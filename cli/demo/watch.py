@@ -43,6 +43,9 @@ class Pulse:
     at_tiktok: int = 0
     """Events that TikTok has accepted."""
 
+    tiktok: str = "works"
+    """What is the matter with TikTok, and what is shut because of it."""
+
     pending: dict[str, int] = field(default_factory=dict)
     """Messages that a durable has still to see or to acknowledge; no entry for none."""
 
@@ -111,6 +114,10 @@ class Watch:
         )
         if progress.finished * 2 >= self.pulse.total and "middle_mib" not in self.memory.moments:
             self.memory.note(self._stack.rss_bytes(), "middle_mib")
+
+    def note_tiktok(self, said: str) -> None:
+        """Takes in what is the matter with TikTok."""
+        self.pulse.tiktok = said
 
     async def run(self) -> None:
         """Looks until it is cancelled.

@@ -98,7 +98,8 @@ def _assert_contract(found: dict[str, Any]) -> None:
     assert ledger["dead"]["not_json"] > 0
     assert tiktok["requests"] > 0
     assert tiktok["events_accepted"] >= tiktok["events_unique"] > 100
-    assert tiktok["refused"] == 0
+    # Nothing was refused but by the trouble that the demo itself plays.
+    assert set(tiktok["refused_by_code"]) <= {"http_503", "40105"}
     # One delivery more than the storm: the recorded payload.
     assert sum(found["answers"].values()) == 1201
     assert found["seconds"] > found["speed"]["storm_s"] > 0
