@@ -216,10 +216,6 @@ class LedgerReader:
         markers = scan(self._nats, subjects.COMMERCE, _MARKERS, after=self._marker_at)
         outcomes = scan(self._nats, subjects.OUTCOMES, _OUTCOMES, after=outcome_at)
         await self._merge(markers, outcomes)
-        # What ended while the last markers were read.
-        after = self._outcome_at
-        async for outcome in scan(self._nats, subjects.OUTCOMES, _OUTCOMES, after=after):
-            self._take_outcome(outcome)
         self._books.end_round()
 
     async def _merge(self, markers: AsyncIterator[Stored], outcomes: AsyncIterator[Stored]) -> None:

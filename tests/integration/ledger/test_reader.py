@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
+from nats.aio.client import Client
 
 from libs.bus import subjects
 from libs.bus.publisher import publish
 from libs.errors import ServiceError
 from libs.ledger import LANE, PARKED, Ledger, LedgerReader, Reading, Scope, read_ledger
+from libs.ledger.parked import ParkedUnits
 from tests.integration.ledger.world import OTHER, SHOP, SINK, World, new_world
 from tidewire.delivery.v1 import outcome_pb2
 
@@ -329,6 +332,85 @@ async def test_the_shop_is_in_the_lane_that_is_read(world: World) -> None:
     [message] = await world.take(1)
 
     assert message.subject == subjects.fact("order_paid", SHOP, "1")
+
+
+class MovingParked(ParkedUnits):
+    """What is parked, while a unit is being parked right after each look at it."""
+
+    def __init__(self, nats: Client, move: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(nats)
+        self._move = move
+
+    async def refresh(self) -> None:
+        await super().refresh()
+        await self._move()
+
+
+class MovingReader(LedgerReader):
+    """A reader in whose back a unit moves on after each of its reads."""
+
+    def __init__(self, world: World, moves: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+        self._moves = moves
+        super().__init__(world.nats, world.clock)
+
+    def _begin_anew(self, created: str) -> None:
+        super()._begin_anew(created)
+        if "parked" in self._moves:
+            self._parked = MovingParked(self._nats, self._moves["parked"])
+
+    async def _follow(self, since_ns: int) -> None:
+        await super()._follow(since_ns)
+        if "followed" in self._moves:
+            await self._moves["followed"]()
+
+
+async def test_what_ends_after_the_outcomes_were_read_was_still_in_its_lane(world: World) -> None:
+    units = [await world.deliver(str(number)) for number in range(5)]
+    await world.open_lane()
+    taken = dict(zip(units, await world.take(5), strict=True))
+
+    async def end_one() -> None:
+        unit, message = taken.popitem()
+        await world.end(unit)
+        await message.ack_sync()
+
+    found = (await MovingReader(world, {"followed": end_one}).read()).total()
+
+    assert (found.in_flight, found.unaccounted) == ({LANE: 5}, 0)
+
+
+async def test_what_is_parked_after_the_parked_were_read_was_still_in_its_lane(
+    world: World,
+) -> None:
+    units = [await world.deliver(str(number)) for number in range(5)]
+    await world.open_lane()
+    taken = dict(zip(units, await world.take(5), strict=True))
+
+    async def park_one() -> None:
+        unit, message = taken.popitem()
+        await world.park(unit)
+        await message.ack_sync()
+
+    found = (await MovingReader(world, {"parked": park_one}).read()).total()
+
+    assert (found.in_flight, found.unaccounted) == ({LANE: 5}, 0)
+
+
+async def test_what_leaves_the_parked_after_they_were_read_has_its_outcome(world: World) -> None:
+    units = [await world.deliver(str(number)) for number in range(5)]
+    await world.open_lane()
+    for message in await world.take(5):
+        await message.ack_sync()
+    parked = {unit: await world.park(unit) for unit in units}
+
+    async def drain_one() -> None:
+        unit, reference = parked.popitem()
+        await world.end(unit)
+        await world.remove(subjects.PARKED, reference)
+
+    found = (await MovingReader(world, {"parked": drain_one}).read()).total()
+
+    assert (found.in_flight, found.delivered, found.unaccounted) == ({PARKED: 4}, 1, 0)
 
 
 async def test_while_units_move_on_none_of_them_is_ever_missed(world: World) -> None:

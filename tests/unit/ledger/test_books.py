@@ -131,11 +131,15 @@ def test_an_outcome_that_is_read_before_its_marker_is_held() -> None:
 
 
 def test_an_outcome_without_a_marker_is_no_unit() -> None:
-    books = books_of(outcome("k.replay"))
+    books = books_of(outcome("k.1"))
     books.end_round()
     books.end_round()
+    without = books.rows(EVERYTHING)
+    books.add_marker(1, NOON_NS, marker(share(unit="k.1")))
 
-    assert books.rows(EVERYTHING) == {}
+    # It is not held for ever: a marker so late asks for its outcome by name.
+    assert without == {}
+    assert (books.open_count, sum_of(books).delivered) == (1, 0)
 
 
 def test_what_was_stored_before_the_first_known_day_is_not_counted() -> None:

@@ -134,9 +134,13 @@ def test_what_was_asked_for_by_name_is_not_asked_for_again() -> None:
     assert unit is not None
     unit.checked = True
 
-    made = placed(books, lane_state(floor=20, delivered=20))
+    passed = placed(books, lane_state(floor=20, delivered=20))
+    surplus = placed(books, lane_state(floor=9, delivered=20))
+    uncounted = placed(books, lane_state(floor=9, delivered=9))
 
-    assert (lost(made), made.doubtful) == (["k.1"], [])
+    assert (lost(passed), passed.doubtful) == (["k.1"], [])
+    assert (lost(surplus), surplus.doubtful) == (["k.1"], [])
+    assert (lost(uncounted), uncounted.doubtful) == ([], [])
 
 
 def test_a_sink_of_a_service_that_reads_no_lane_waits_nowhere() -> None:
