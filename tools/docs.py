@@ -254,6 +254,13 @@ def _subject_rows() -> Iterator[tuple[str, str, str, str, str]]:
         "the subject of the outcome that an event id belongs to",
     )
     yield (
+        outcomes,
+        _pattern(lambda shop: subjects.letter_fate(shop, "LETTER-ID")),
+        _age(outcomes),
+        "`delivery.v1.DeadLetterFate`",
+        "what was decided about a dead letter; the first decision stays",
+    )
+    yield (
         subjects.PARKED,
         _pattern(lambda _: subjects.parked("SERVICE", "CONNECTION")),
         _age(subjects.PARKED),

@@ -16,6 +16,9 @@ from tidewire.delivery.v1 import outcome_pb2
 from tidewire.ingest.v1 import delivery_pb2
 
 
+TRIGGERED_AT = "2026-09-01T12:00:07.123456789Z"
+
+
 class Mistaken(BatchProcessor):
     """A processor whose mapping has a bug: it understands no order."""
 
@@ -31,7 +34,7 @@ async def normalised(suite: Suite, processor: BatchProcessor | None = None) -> N
 async def buried(suite: Suite, **changes: Any) -> outcome_pb2.DeadLetter:
     """The letter of an order `w1` that the mapping did not understand."""
     delivery = await suite.delivery("w1", changes.pop("body", order_body(id=7)))
-    delivery.triggered_at.FromJsonString("2026-09-01T12:00:07.123456789Z")
+    delivery.triggered_at.FromJsonString(TRIGGERED_AT)
     delivery.MergeFrom(delivery_pb2.Delivery(**changes))
     await suite.store([delivery])
     await normalised(suite, suite.processor(kind=Mistaken))
@@ -55,7 +58,7 @@ async def test_a_delivery_is_normalised_once_the_mapping_is_right(suite: Suite, 
     assert seen[name].result == record_pb2.SEEN_RESULT_APPLIED
     assert (len(facts), fact.delivery_id) == (1, name)
     assert fact.received_at == letter.received_at
-    assert state.version.triggered_at == letter.triggered_at
+    assert state.version.triggered_at.ToJsonString() == TRIGGERED_AT
 
 
 async def test_a_delivery_that_is_replayed_twice_is_normalised_once(
