@@ -208,7 +208,13 @@ def subjects_table() -> str:
 
 
 def _subject_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    commerce, outcomes = subjects.COMMERCE, subjects.OUTCOMES
+    yield from _coming_rows()
+    yield from _ending_rows()
+
+
+def _coming_rows() -> Iterator[tuple[str, str, str, str, str]]:
+    """What is stored of deliveries."""
+    commerce = subjects.COMMERCE
     yield (
         subjects.WEBHOOKS,
         subjects.webhook("<source>"),
@@ -237,6 +243,11 @@ def _subject_rows() -> Iterator[tuple[str, str, str, str, str]]:
         "`commerce.v1.SeenRecord`",
         "the dedupe marker, and what became of the delivery",
     )
+
+
+def _ending_rows() -> Iterator[tuple[str, str, str, str, str]]:
+    """What is stored of how they end, and of what waits."""
+    outcomes = subjects.OUTCOMES
     yield (
         outcomes,
         _pattern(lambda shop: subjects.outcome("SINK", shop, "UNIT")),

@@ -15,7 +15,6 @@ from tidewire.commerce.v1 import record_pb2
 from tidewire.delivery.v1 import outcome_pb2
 from tidewire.ingest.v1 import delivery_pb2
 
-
 TRIGGERED_AT = "2026-09-01T12:00:07.123456789Z"
 
 

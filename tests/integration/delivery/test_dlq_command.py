@@ -47,8 +47,13 @@ async def test_letters_are_listed_over_all_pages_that_are_asked_for(desk: Desk) 
 async def test_a_replay_asks_with_the_number_of_letters_and_does_nothing_on_no(desk: Desk) -> None:
     await desk.letters(3)
     asked: list[str] = []
+
+    def no(text: str) -> bool:
+        asked.append(text)
+        return False
+
     plan = work.Plan(selection=work.selection([], all_of()))
-    shown = view(ask=lambda text: bool(asked.append(text)))
+    shown = view(ask=no)
 
     code = await work.act(service_of(desk), shown, plan)
 
