@@ -107,7 +107,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
                 "dead_letter_revealed",
                 dead_letter_id=request.dead_letter_id,
                 shop=letter.letter.shop,
-                decided_by=_caller(context),
+                caller=_caller(context),
             )
         return response
 
@@ -211,7 +211,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
             _log.info(
                 "dead_letters_settled",
                 act=act.name,
-                decided_by=by,
+                caller=by,
                 request_id=request_id,
                 results=dict(Counter(action.result for action in acted.actions)),
             )

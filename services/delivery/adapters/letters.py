@@ -20,6 +20,8 @@ from tidewire.delivery.v1 import outcome_pb2
 _EXAMINED_MAX: Final = 2_000
 """Letters that one page is looked for in; one that finds fewer than asked still has a next page."""
 _AT_ONCE: Final = 250
+_PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Letters hold their originals: a page of large ones is a short one."""
 _CLOCKS_APART_NS: Final = 60_000_000_000
 """How much the clock of who gave up may be ahead of the stream's."""
 
@@ -27,7 +29,10 @@ _CLOCKS_APART_NS: Final = 60_000_000_000
 class LetterStore:
     """Reads DEAD_LETTERS; keeps decisions in OUTCOMES through `log`."""
 
-    def __init__(self, nats: Client, log: CommitLog) -> None:
+    def __init__(
+        self, nats: Client, log: CommitLog, *, page_bytes_max: int = _PAGE_BYTES_MAX
+    ) -> None:
+        self._page_bytes_max = page_bytes_max
         self._nats = nats
         self._log = log
 
@@ -48,6 +53,7 @@ class LetterStore:
         )
         place = max(after, await self._start(wanted, until))
         letters: list[Letter] = []
+        held_bytes = 0
         for _ in range(_EXAMINED_MAX // _AT_ONCE):
             stored = await page(
                 self._nats, subjects.DEAD_LETTERS, pattern, after=place, limit=_AT_ONCE
@@ -56,7 +62,8 @@ class LetterStore:
             for letter in await self._with_fates(fitting):
                 if wanted.include_settled or not letter.settled:
                     letters.append(letter)
-                if len(letters) == limit:
+                    held_bytes += letter.letter.ByteSize()
+                if len(letters) == limit or held_bytes > self._page_bytes_max:
                     return LetterPage(letters, letter.sequence)
             if not stored or stored[-1].sequence >= until:
                 return LetterPage(letters, None)

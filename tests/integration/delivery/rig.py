@@ -35,6 +35,9 @@ CLOCK: Final = SystemClock()
 SINK: Final = "events.C0"
 EMAIL: Final = "jo@example.com"
 
+PAGE_BYTES_MAX: Final = 1_000_000
+"""Less than in service, so that a test reaches it; letters of an order take a thousandth."""
+
 T = TypeVar("T")
 
 
@@ -164,7 +167,7 @@ async def desk_at(suite: Suite, *, reveal: bool = False) -> AsyncIterator[Desk]:
     spans: list[ReadableSpan] = []
     outcomes = JetStreamLog(suite.nats, subjects.OUTCOMES, suite.ids)
     servicer = DeadLetterServer(
-        letters=LetterStore(suite.nats, outcomes),
+        letters=LetterStore(suite.nats, outcomes, page_bytes_max=PAGE_BYTES_MAX),
         commerce=suite.log,
         store_segment=SegmentStore(suite.nats).store,
         vault=suite.vault,

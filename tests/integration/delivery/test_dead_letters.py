@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus import subjects
 from libs.errors import Kind, ServiceError
@@ -13,6 +14,7 @@ from libs.telemetry import SpanRef
 from tests.integration.delivery.rig import EMAIL, SINK, Desk, at, desk_at, results
 from tests.integration.ingest.harness import OTHER, SHOP, HookedLog, Suite
 from tidewire.commerce.v1 import record_pb2
+from tidewire.common.v1 import sealed_pb2
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 
 # -- listing -------------------------------------------------------------------------------------
@@ -64,6 +66,17 @@ async def test_a_page_token_that_is_none_is_refused(desk: Desk) -> None:
         await desk.listed(page_token="x")
 
     assert refused.value.code == "page_token_unknown"
+
+
+async def test_letters_that_are_large_make_a_short_page_and_none_is_left_out(desk: Desk) -> None:
+    large = sealed_pb2.Payload(data=bytes(190_000))
+    ids = [(await desk.letter(number, original=large)).dead_letter_id for number in range(7)]
+
+    first = await desk.listed()
+    rest = await desk.listed(page_token=first.next_page_token)
+
+    listed = [[one.letter.dead_letter_id for one in page.letters] for page in (first, rest)]
+    assert listed == [ids[:6], ids[6:]]
 
 
 # -- replaying by id -----------------------------------------------------------------------------
@@ -339,11 +352,15 @@ async def test_personal_data_needs_a_permission(suite: Suite, desk: Desk) -> Non
 
     with pytest.raises(ServiceError) as refused:
         await desk.get(letter.dead_letter_id, include_original=True, reveal=True)
-    async with desk_at(suite, reveal=True) as trusted:
-        shown = await trusted.get(letter.dead_letter_id, include_original=True, reveal=True)
+    with capture_logs() as logs:
+        async with desk_at(suite, reveal=True) as trusted:
+            shown = await trusted.get(letter.dead_letter_id, include_original=True, reveal=True)
 
     assert refused.value.code == "reveal_permission_denied"
     assert json.loads(shown.original_json)["orderPaid"]["order"]["email"] == EMAIL
+    (audited,) = [line for line in logs if line["event"] == "dead_letter_revealed"]
+    assert audited["dead_letter_id"] == letter.dead_letter_id
+    assert EMAIL not in json.dumps(audited)
 
 
 async def test_a_letter_that_is_not_there_is_not_found(desk: Desk) -> None:

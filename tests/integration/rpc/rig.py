@@ -1,4 +1,4 @@
-"""Ingest and events as their wiring builds them, in this process, with a sandbox for TikTok."""
+"""The services as their wiring builds them, in this process, with a sandbox for TikTok."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from libs.settings import Address
 from libs.telemetry import Telemetry
 from sandbox.tiktok.app import TikTokSandbox
 from sandbox.tiktok.config import Grant, SandboxConfig
+from services.delivery import settings as delivery_settings
+from services.delivery.wiring import delivery
 from services.events import settings as events_settings
 from services.events.wiring import events
 from services.ingest import settings as ingest_settings
@@ -34,6 +36,7 @@ from services.ingest.wiring import ingest
 from tests.fakes.nats_server import NatsServer
 from tests.unit.ingest.normalize.bodies_of import order, product
 from tidewire.commerce.v1 import commerce_service_pb2_grpc, tracked_event_pb2
+from tidewire.delivery.v1 import dead_letter_service_pb2_grpc
 from tidewire.events.v1 import events_service_pb2_grpc
 from tidewire.ingest.v1 import ingest_service_pb2_grpc
 
@@ -74,11 +77,15 @@ class Rig:
     foundation: Foundation
     ingest_channel: grpc.aio.Channel
     events_channel: grpc.aio.Channel
+    delivery_channel: grpc.aio.Channel
 
     def __post_init__(self) -> None:
         self.ingest: Any = ingest_service_pb2_grpc.IngestServiceStub(self.ingest_channel)
         self.commerce: Any = commerce_service_pb2_grpc.CommerceServiceStub(self.ingest_channel)
         self.events: Any = events_service_pb2_grpc.EventsServiceStub(self.events_channel)
+        self.dead_letters: Any = dead_letter_service_pb2_grpc.DeadLetterServiceStub(
+            self.delivery_channel
+        )
 
     def ids_at_tiktok(self) -> list[str]:
         """Event ids that TikTok accepted, in order, repetitions included."""
@@ -115,7 +122,7 @@ def product_body(product_id: int, updated_at: str) -> bytes:
 
 @asynccontextmanager
 async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
-    """Both services on `server`, for a shop of its own with the pixels C1 and C2."""
+    """The services on `server`, for a shop of its own with the pixels C1 and C2."""
     shop = f"s{new_id()}"
     _write_connections(directory / "connections.yaml", shop)
     kek_file = server.directory / "kek"
@@ -144,7 +151,10 @@ async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
         other = await stack.enter_async_context(foundation(for_events, Telemetry.null(), _CLOCK))
         lanes = await stack.enter_async_context(events(for_events, other))
         second = await stack.enter_async_context(_served(lanes, other))
-        yield Rig(shop, tiktok, base, first, second)
+        for_delivery = delivery_settings.Settings(**common)
+        last = await stack.enter_async_context(foundation(for_delivery, Telemetry.null(), _CLOCK))
+        third = await stack.enter_async_context(_served(delivery(for_delivery, last), last))
+        yield Rig(shop, tiktok, base, first, second, third)
 
 
 @asynccontextmanager
