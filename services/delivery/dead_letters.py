@@ -18,7 +18,7 @@ from libs.rpc.client import CALLER
 from libs.telemetry import Tracer
 from libs.vault import Vault
 from services.delivery.domain.plans import plan_token, planned_until
-from services.delivery.handlers import Act, Dropping, Replaying, StoreSegment, done
+from services.delivery.handlers import Act, Dropping, Replaying, StoreSegment
 from services.delivery.originals import original_json
 from services.delivery.ports import Letter, Letters, Permissions
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
@@ -162,7 +162,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         every = list(dict.fromkeys(request.selection.ids.ids))
         ids = every[start:end]
         found = await self._letters.by_id(ids)
-        actions = iter(await done(act, list(found.values()), dry_run=request.dry_run))
+        actions = await _done(act, list(found.values()), dry_run=request.dry_run)
         by_id = {action.dead_letter_id: action for action in actions}
         return _Acted(
             [by_id.get(one) or _not_found(one) for one in ids],
@@ -179,7 +179,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         after = _place(request.page_token)
         limit = request.page_size or _ACT_PAGE
         page = await self._letters.page(wanted, after=after, until=until, limit=limit)
-        actions = await done(act, page.letters, dry_run=True)
+        actions = await _done(act, page.letters, dry_run=True)
         matched, place = len(page.letters), page.next_after
         # Later pages of a dry run say the count no more: the first one has looked at everything.
         while place is not None and not after:
@@ -202,7 +202,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
             until=until,
             limit=request.page_size or _ACT_PAGE,
         )
-        actions = await done(act, page.letters, dry_run=False)
+        actions = await _done(act, page.letters, dry_run=False)
         return _Acted(actions, next_page_token=_token(page.next_after))
 
     def _tell(self, act: Act, acted: _Acted, dry_run: bool, by: str, request_id: str) -> None:  # noqa: FBT001
@@ -215,6 +215,12 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
                 request_id=request_id,
                 results=dict(Counter(action.result for action in acted.actions)),
             )
+
+
+async def _done(
+    act: Act, letters: Sequence[Letter], *, dry_run: bool
+) -> Sequence[pb.DeadLetterAction]:
+    return [act.foreseen(one) for one in letters] if dry_run else await act.do(letters)
 
 
 def _summary(found: Letter) -> pb.DeadLetterSummary:

@@ -17,7 +17,6 @@ class Letter:
     letter: outcome_pb2.DeadLetter
     sequence: int
     fate: pb.DeadLetterFate | None = None
-    fate_sequence: int = 0
 
     @property
     def settled(self) -> bool:
@@ -31,15 +30,6 @@ class LetterPage:
 
     letters: Sequence[Letter]
     next_after: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """What was decided about a letter, and whether by this call."""
-
-    fate: pb.DeadLetterFate
-    sequence: int
-    ours: bool
 
 
 class Letters(Protocol):
@@ -56,11 +46,16 @@ class Letters(Protocol):
     async def by_id(self, ids: Iterable[str]) -> dict[str, Letter]:
         """Those of these letters that there still are."""
 
-    async def decide(self, letter: Letter, fate: pb.DeadLetterFate) -> Decided:
-        """Records `fate` if nothing was decided before; else gives what was."""
+    async def decide(
+        self, letters: Sequence[Letter], fates: Sequence[pb.DeadLetterFate]
+    ) -> list[bool]:
+        """Records each fate whose letter has none; says for each whether this call decided.
 
-    async def carried_out(self, letter: Letter, decided: Decided) -> None:
-        """Records that what was decided is done as well."""
+        Each letter's `fate` is afterwards what was decided, by whomever.
+        """
+
+    async def carried_out(self, letters: Sequence[Letter]) -> None:
+        """Records that what was decided of each is done as well."""
 
 
 class Permissions(Protocol):

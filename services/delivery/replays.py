@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from hashlib import sha256
+from typing import Final, TypeVar
 
 from libs import resources, sinks
 from libs.bus import subjects
@@ -16,7 +18,10 @@ from tidewire.ingest.v1 import delivery_pb2
 
 MAY_COUNT_TWICE: Final = "it may have been sent: the upstream may count it twice"
 
+T = TypeVar("T")
+
 _TOPIC: Final = "replay"
+_SEGMENT_BYTES_MAX: Final = 768 * 1024
 _NOT_REPLAYABLE: Final = {
     "segment_unreadable": "segment_unreadable: it is no delivery; look at its bytes",
     # Tried again it would be believed: nobody checks a signature behind the door.
@@ -92,8 +97,8 @@ class DeliveryReplay:
     replayed_as: str
     """The new delivery."""
 
-    def segment(self, span: SpanRef, now_ns: int) -> delivery_pb2.DeliverySegment:
-        """A segment of this delivery alone."""
+    def delivery(self, span: SpanRef, now_ns: int) -> delivery_pb2.Delivery:
+        """The delivery as it came, under its new name."""
         letter = self.letter
         delivery = delivery_pb2.Delivery(
             delivery_id=self.replayed_as,
@@ -109,11 +114,39 @@ class DeliveryReplay:
         delivery.received_at.CopyFrom(letter.received_at)
         if letter.HasField("triggered_at"):
             delivery.triggered_at.CopyFrom(letter.triggered_at)
+        return delivery
+
+
+def packed(
+    deliveries: Iterable[delivery_pb2.Delivery], now_ns: int
+) -> Iterator[delivery_pb2.DeliverySegment]:
+    """Segments of these deliveries, none above the bound unless it holds one alone."""
+    for group in grouped(
+        deliveries, lambda one: one.ByteSize(), bytes_max=_SEGMENT_BYTES_MAX, items_max=1_000
+    ):
+        names = "\n".join(delivery.delivery_id for delivery in group)
         segment = delivery_pb2.DeliverySegment(
-            segment_id=subjects.token(self.replayed_as), deliveries=[delivery]
+            segment_id=f"replay-{sha256(names.encode()).hexdigest()}", deliveries=group
         )
         segment.committing_at.FromNanoseconds(now_ns)
-        return segment
+        yield segment
+
+
+def grouped(
+    items: Iterable[T], size_of: Callable[[T], int], *, bytes_max: int, items_max: int
+) -> Iterator[list[T]]:
+    """`items` in order, in groups within both bounds; one that is too large is alone."""
+    group: list[T] = []
+    held_bytes = 0
+    for item in items:
+        size = size_of(item)
+        if group and (len(group) == items_max or held_bytes + size > bytes_max):
+            yield group
+            group, held_bytes = [], 0
+        group.append(item)
+        held_bytes += size
+    if group:
+        yield group
 
 
 def replay_of(letter: outcome_pb2.DeadLetter) -> FactReplay | DeliveryReplay | Refused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -10,10 +10,11 @@ from nats.aio.client import Client
 
 from libs.bus import subjects
 from libs.bus.api import ApiError, js_api, refused
-from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
+from libs.bus.commit_log import ENTRIES_MAX, CommitLog, ConflictError, Entry, Stored
 from libs.bus.dead_letters import places_of
 from libs.bus.scan import first_at, page, scan
-from services.delivery.ports import Decided, Letter, LetterPage
+from libs.errors import Kind, ServiceError
+from services.delivery.ports import Letter, LetterPage
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 from tidewire.delivery.v1 import outcome_pb2
 
@@ -22,6 +23,7 @@ _EXAMINED_MAX: Final = 2_000
 _AT_ONCE: Final = 250
 _PAGE_BYTES_MAX: Final = 32 * 1024 * 1024
 """Letters hold their originals: a page of large ones is a short one."""
+_TRIES_MAX: Final = 8
 _CLOCKS_APART_NS: Final = 60_000_000_000
 """How much the clock of who gave up may be ahead of the stream's."""
 
@@ -85,28 +87,59 @@ class LetterStore:
                     break
         return {one.letter.dead_letter_id: one for one in await self._with_fates(found)}
 
-    async def decide(self, letter: Letter, fate: pb.DeadLetterFate) -> Decided:
-        """Records `fate` if nothing was decided before; else gives what was."""
-        name = _fate_subject(letter.letter)
-        try:
-            sequence = await self._log.commit([Entry(name, fate.SerializeToString(), expected=0)])
-        except ConflictError:
-            found = (await self._log.read_fresh([name]))[name]
-            return Decided(pb.DeadLetterFate.FromString(found.data), found.sequence, ours=False)
-        return Decided(fate, sequence, ours=True)
+    async def decide(
+        self, letters: Sequence[Letter], fates: Sequence[pb.DeadLetterFate]
+    ) -> list[bool]:
+        """Records each fate whose letter has none; says for each whether this call decided."""
+        names = [_fate_subject(one.letter) for one in letters]
+        # A letter that was stored twice has one fate.
+        wanted = dict(zip(names, fates, strict=True))
+        known: dict[str, pb.DeadLetterFate] = {}
+        for part in _parts(list(wanted)):
+            known |= await self._decide({name: wanted[name] for name in part})
+        ours = {name for name, fate in known.items() if fate is wanted[name]}
+        told = []
+        for name, letter in zip(names, letters, strict=True):
+            letter.fate = known[name]
+            told.append(name in ours)
+            ours.discard(name)
+        return told
 
-    async def carried_out(self, letter: Letter, decided: Decided) -> None:
-        """Records that what was decided is done as well."""
-        fate = pb.DeadLetterFate()
-        fate.CopyFrom(decided.fate)
-        fate.carried_out = True
-        name = _fate_subject(letter.letter)
-        try:
-            await self._log.commit(
-                [Entry(name, fate.SerializeToString(), expected=decided.sequence)]
-            )
-        except ConflictError:
-            return  # somebody else has done the same at the same time, and says so
+    async def carried_out(self, letters: Sequence[Letter]) -> None:
+        """Records that what was decided of each is done as well.
+
+        Whoever else completes the same at the same time writes the same.
+        """
+        for letter in letters:
+            if letter.fate is not None:
+                letter.fate.carried_out = True
+        done = {_fate_subject(one.letter): one.fate for one in letters if one.fate is not None}
+        for part in _parts(list(done)):
+            await self._log.commit([Entry(name, done[name].SerializeToString()) for name in part])
+
+    async def _decide(
+        self, wanted: Mapping[str, pb.DeadLetterFate]
+    ) -> dict[str, pb.DeadLetterFate]:
+        known: dict[str, pb.DeadLetterFate] = {}
+        for _ in range(_TRIES_MAX):
+            fresh = {name: fate for name, fate in wanted.items() if name not in known}
+            if not fresh:
+                return known
+            try:
+                await self._log.commit(
+                    [
+                        Entry(name, fate.SerializeToString(), expected=0)
+                        for name, fate in fresh.items()
+                    ]
+                )
+            except ConflictError:
+                taken = await self._log.read_fresh(list(fresh))
+                known |= {
+                    name: pb.DeadLetterFate.FromString(one.data) for name, one in taken.items()
+                }
+            else:
+                return known | fresh
+        raise ServiceError(Kind.RETRYABLE, "contended", "others were always quicker")
 
     async def _start(self, wanted: pb.DeadLetterFilter, until: int) -> int:
         if not wanted.HasField("since"):
@@ -122,12 +155,16 @@ class LetterStore:
             found = stored.get(_fate_subject(one.letter))
             if found is not None:
                 one.fate = pb.DeadLetterFate.FromString(found.data)
-                one.fate_sequence = found.sequence
         return letters
 
 
 def _fate_subject(letter: outcome_pb2.DeadLetter) -> str:
     return subjects.letter_fate(letter.shop, letter.dead_letter_id)
+
+
+def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), ENTRIES_MAX):
+        yield names[start : start + ENTRIES_MAX]
 
 
 def _read(stored: Iterable[Stored]) -> list[Letter]:

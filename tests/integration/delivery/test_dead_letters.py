@@ -218,6 +218,23 @@ async def test_a_letter_whose_original_was_not_kept_cannot_be_replayed(desk: Des
     assert (action.result, action.reason.partition(":")[0]) == ("not_replayable", "no_original")
 
 
+async def test_two_replays_of_overlapping_pages_at_once_replay_each_letter_once(desk: Desk) -> None:
+    ids = await desk.letters(40)
+
+    answers = await asyncio.gather(
+        desk.replay(*ids[:30]), desk.replay(*ids[10:]), desk.replay(*reversed(ids))
+    )
+
+    done = [action for answer in answers for action in answer.actions]
+    replayed = [action.dead_letter_id for action in done if action.result == "replayed"]
+    facts = await desk.replayed_facts()
+    assert {action.result for action in done} == {"replayed", "already_replayed"}
+    assert sorted(replayed) == sorted(ids)
+    assert sorted(fact.replay_of for fact in facts) == sorted(ids)
+    assert await desk.suite.overwritten() == 0
+    assert await desk.ids() == []
+
+
 # -- by filter -----------------------------------------------------------------------------------
 
 
