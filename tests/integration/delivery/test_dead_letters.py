@@ -9,6 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.bus import subjects
+from libs.bus.commit_log import Entry
+from libs.bus.jetstream_log import JetStreamLog
+from libs.bus.publisher import publish
 from libs.errors import Kind, ServiceError
 from libs.telemetry import SpanRef
 from tests.integration.delivery.rig import EMAIL, SINK, Desk, at, desk_at, results
@@ -233,6 +236,40 @@ async def test_two_replays_of_overlapping_pages_at_once_replay_each_letter_once(
     assert sorted(fact.replay_of for fact in facts) == sorted(ids)
     assert await desk.suite.overwritten() == 0
     assert await desk.ids() == []
+
+
+async def test_a_replay_that_is_stored_and_not_told_of_holds_up_no_other_of_its_page(
+    desk: Desk,
+) -> None:
+    first, second = await desk.letter(1), await desk.letter(2)
+    await desk.replay(first.dead_letter_id)
+    fate = await desk.fate(first)
+    fate.carried_out = False
+    name = subjects.letter_fate(SHOP, first.dead_letter_id)
+    outcomes = JetStreamLog(desk.suite.nats, subjects.OUTCOMES, desk.suite.ids)
+    await outcomes.commit([Entry(name, fate.SerializeToString())])
+
+    answer = await desk.replay(first.dead_letter_id, second.dead_letter_id)
+
+    facts = await desk.replayed_facts()
+    assert results(answer) == ["already_replayed", "replayed"]
+    assert [fact.replay_of for fact in facts] == [first.dead_letter_id, second.dead_letter_id]
+    assert (await desk.fate(first)).carried_out
+    assert await desk.suite.overwritten() == 0
+
+
+async def test_a_letter_that_was_stored_twice_is_replayed_once(desk: Desk) -> None:
+    letter = await desk.letter()
+    subject = subjects.dead_letter(letter.service, letter.code, SHOP)
+    data = letter.SerializeToString()
+    await publish(desk.suite.nats, subject, data, message_id="after the window")
+    wanted = pb.DeadLetterFilter(shop=SHOP)
+    plan = await desk.replay_all(wanted, dry_run=True)
+
+    answer = await desk.replay_all(wanted, plan_token=plan.plan_token)
+
+    assert results(answer) == ["replayed", "already_replayed"]
+    assert len(await desk.replayed_facts()) == 1
 
 
 # -- by filter -----------------------------------------------------------------------------------

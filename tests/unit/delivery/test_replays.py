@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,8 +35,7 @@ def test_groups_keep_the_order_and_both_bounds(
     assert all(sum(group) <= bytes_max or len(group) == 1 for group in groups)
     # No group could have taken the first of the next one.
     assert all(
-        len(one) == items_max or sum(one) + other[0] > bytes_max
-        for one, other in zip(groups, groups[1:], strict=False)
+        len(one) == items_max or sum(one) + other[0] > bytes_max for one, other in pairwise(groups)
     )
 
 
