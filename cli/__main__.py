@@ -202,6 +202,29 @@ def ledger(
     raise typer.Exit(asyncio.run(show_ledger(wish, os.environ, address=address)))
 
 
+@app.command()
+def limits(
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="TIDEWIRE_DELIVERY_GRPC_ADDRESS", help="LimiterService of the delivery service."
+        ),
+    ] = "127.0.0.1:9083",
+    prefix: Annotated[str, typer.Option(help="Only limits whose name begins so.")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Show them once and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON instead.")] = False,
+) -> None:
+    """Shows how busy the shared limits are: use, waiters, last throttle; live until Ctrl-C."""
+    from cli.limits import show_limits  # noqa: PLC0415
+    from libs.settings import Address  # noqa: PLC0415
+
+    try:
+        where = Address.parse(address)
+    except ValueError as error:
+        raise typer.BadParameter(f"{address}: {error}", param_hint="--address") from error
+    raise typer.Exit(asyncio.run(show_limits(where, prefix=prefix, once=once, as_json=as_json)))
+
+
 @preview.command("normalize")
 def preview_normalize(topic: Topic, settings: SettingsFile = None) -> None:
     """The protobuf messages that the webhook on standard input becomes."""

@@ -62,12 +62,16 @@ class DeclaredLimits:
     `capacity@restored/s`, and `none` means that nothing is limited. They come before the defaults.
 
     Raises:
-        ValueError: names the part that cannot be read, and what it should look like.
+        ServiceError: PERMANENT, `limits_unreadable`; names the part that cannot be read, and what
+            it should look like.
     """
 
-    def __init__(self, text: str = "") -> None:
-        parts = (part.strip() for part in f"{text};{DEFAULTS}".split(";"))
-        self._declarations = tuple(_declaration(part) for part in parts if part)
+    def __init__(self, text: str | None = None) -> None:
+        parts = (part.strip() for part in f"{text or ''};{DEFAULTS}".split(";"))
+        try:
+            self._declarations = tuple(_declaration(part) for part in parts if part)
+        except ValueError as error:
+            raise permanent("limits_unreadable", f"in TIDEWIRE_LIMITS {error}") from error
         self._found = lru_cache(maxsize=_NAMES_KEPT)(self._find)
 
     def limit(self, name: str) -> Limit | None:

@@ -209,7 +209,7 @@ def _recovery_ns(
     return int(_NEVER_S * 1e9)
 
 
-async def _paused_nats(field: Field) -> Outage:
+async def paused_nats(field: Field) -> Outage:
     from_ns = time.time_ns()
     field.nats.pause()
     await asyncio.sleep(_PAUSE_S)
@@ -217,14 +217,14 @@ async def _paused_nats(field: Field) -> Outage:
     return Outage(from_ns, time.time_ns())
 
 
-async def _restarted_nats(field: Field) -> Outage:
+async def restarted_nats(field: Field) -> Outage:
     from_ns = time.time_ns()
     field.nats.kill()
     await asyncio.to_thread(field.nats.start)
     return Outage(from_ns, time.time_ns())
 
 
-async def _stopped_replica(field: Field) -> None:
+async def stopped_replica(field: Field) -> None:
     field.replicas[0].send_signal(signal.SIGSTOP)
     await asyncio.sleep(_STOPPED_S)
     field.replicas[0].send_signal(signal.SIGCONT)
@@ -232,9 +232,9 @@ async def _stopped_replica(field: Field) -> None:
 
 SCENARIOS: Final[dict[str, tuple[Disturb | None, Sequence[float]]]] = {
     "plain": (None, (0.0,)),
-    f"NATS paused for {_PAUSE_S:g} s": (_paused_nats, (0.0,)),
-    "NATS killed and started": (_restarted_nats, (0.0,)),
-    f"a replica stopped for {_STOPPED_S:g} s": (_stopped_replica, (0.0,)),
+    f"NATS paused for {_PAUSE_S:g} s": (paused_nats, (0.0,)),
+    "NATS killed and started": (restarted_nats, (0.0,)),
+    f"a replica stopped for {_STOPPED_S:g} s": (stopped_replica, (0.0,)),
     f"clocks {_SKEW_S:g} s apart": (None, (0.0, _SKEW_S)),
 }
 QUICK_WITHOUT: Final = {f"NATS paused for {_PAUSE_S:g} s"}

@@ -39,8 +39,13 @@ T = TypeVar("T")
 class Bed(Protocol):
     """What the suite needs of either."""
 
-    replicas: Sequence[SharedLimiter]
-    clock: Clock
+    @property
+    def replicas(self) -> Sequence[SharedLimiter]:
+        """At least three."""
+
+    @property
+    def clock(self) -> Clock:
+        """A clock that goes as theirs do."""
 
     async def do(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns."""

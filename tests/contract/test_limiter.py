@@ -291,3 +291,31 @@ async def test_the_limits_are_described_by_prefix(bed: Bed) -> None:
     assert mine[0].granted == 0
     assert mine[1].granted > 0
     assert none == []
+
+
+async def test_backfill_of_one_replica_gives_way_to_live_calls_of_another(bed: Bed) -> None:
+    [limit] = names("fifty")
+    await bed.used_long_ago(limit)
+    catching_up, live = bed.replicas[:2]
+    granted = dict.fromkeys((Priority.LIVE, Priority.BACKFILL), 0)
+
+    async def caller(limiter: SharedLimiter, priority: Priority) -> None:
+        while True:
+            await _turn(limiter, [limit], priority=priority, max_wait_s=60.0)
+            granted[priority] += 1
+
+    async def backfill_then_live() -> dict[Priority, int]:
+        tasks = [asyncio.ensure_future(caller(catching_up, Priority.BACKFILL)) for _ in range(20)]
+        await bed.clock.sleep(0.5)
+        alone = granted[Priority.BACKFILL]
+        tasks += [asyncio.ensure_future(caller(live, Priority.LIVE)) for _ in range(40)]
+        await bed.clock.sleep(2.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return {**granted, Priority.BACKFILL: granted[Priority.BACKFILL] - alone}
+
+    counts = await bed.do(backfill_then_live())
+
+    assert counts[Priority.LIVE] > 10 * counts[Priority.BACKFILL]
+    assert counts[Priority.LIVE] > 40

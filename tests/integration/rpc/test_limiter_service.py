@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ WITHIN_S = 30.0
 class Service:
     bed: NatsBed
     stub: Any
+    port: int
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ async def service(nats_server: NatsServer) -> AsyncIterator[Service]:
         running = asyncio.create_task(server.run(is_ready.set))
         await asyncio.wait_for(is_ready.wait(), WITHIN_S)
         async with channel(Address("127.0.0.1", server.port)) as opened:
-            yield Service(bed, LimiterServiceStub(opened))
+            yield Service(bed, LimiterServiceStub(opened), server.port)
         server.stop()
         await asyncio.wait_for(running, WITHIN_S)
 
@@ -194,3 +197,40 @@ async def test_a_stream_reads_no_more_than_it_may_have_outstanding(service: Serv
     stream.cancel()
 
     assert 0 < seen.waiters <= OUTSTANDING_MAX
+
+
+async def _tidewire_limits(*arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "cli",
+        "limits",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), WITHIN_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_command_shows_the_limits_as_a_table_and_as_json(service: Service) -> None:
+    [limit] = names("fifty")
+    await service.bed.used_long_ago(limit)
+    await _acquired(service, _asked(limit))
+    address = f"127.0.0.1:{service.port}"
+
+    table = await _tidewire_limits("--once", "--address", address, "--prefix", limit)
+    as_json = await _tidewire_limits("--once", "--json", "--address", address, "--prefix", limit)
+
+    assert table[0] == as_json[0] == 0
+    assert "Limits" in table[1]
+    [found] = json.loads(as_json[1])
+    assert found["name"] == f"{limit}/second"
+    assert int(found["granted"]) >= 1
+
+
+async def test_the_command_says_where_it_found_nobody() -> None:
+    code, _, err = await _tidewire_limits("--once", "--address", "127.0.0.1:1")
+
+    assert code == 2
+    assert "no limiter at 127.0.0.1:1" in err

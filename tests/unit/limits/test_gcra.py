@@ -105,7 +105,7 @@ def test_a_lost_record_never_makes_a_minute_or_a_second_too_full(
     calls: list[int], burst: int, lost_at: int
 ) -> None:
     limit = Limit.of_windows("a", [(100, 1), (1000, 60)])
-    state, now_ns, spent = _idle(limit), NOW_NS, []
+    state, now_ns, spent = _idle(limit), NOW_NS, list[tuple[int, int]]()
 
     for number, later_ns in enumerate(calls):
         now_ns += later_ns
@@ -124,7 +124,7 @@ def test_a_lost_record_never_makes_a_minute_or_a_second_too_full(
 
 def test_a_burst_of_a_long_window_comes_at_the_pace_of_the_short_one() -> None:
     limit = Limit.of_windows("a", [(100, 1), (1000, 60)])
-    state, spent = _idle(limit), []
+    state, spent = _idle(limit), list[int]()
 
     for _ in range(30):
         slot, state = _spend(limit, state, NOW_NS)
