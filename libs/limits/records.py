@@ -137,11 +137,9 @@ class Records:
             last = await self._log.commit(entries)
         except ConflictError:
             self._counters["write", "conflict"].add()
-            self.forget(names)
             raise
         except ServiceError:
             self._counters["write", "failed"].add()
-            self.forget(names)
             raise
         self._counters["write", "ok"].add()
         self.write_s += _SMOOTHING * (self._clock.monotonic_s() - began_s - self.write_s)

@@ -36,6 +36,10 @@ class VirtualClock:
         heapq.heappush(self._sleepers, (wakes_ns, self._count, woken))
         await woken
 
+    def jump(self, by_s: float) -> None:
+        """Time passes and nobody notices until later, as in a process that is stopped."""
+        self._elapsed_ns += int(by_s * 1e9)
+
     async def drive(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` returns, while the clock goes on as fast as it can.
 

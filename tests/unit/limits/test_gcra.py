@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.limits.gcra import (
@@ -61,6 +61,7 @@ calls = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(calls=calls, units=st.integers(1, 60))
 def test_no_second_holds_more_than_the_limit_whatever_the_calls_weigh(
     calls: list[tuple[int, int, int]], units: int
@@ -76,6 +77,7 @@ def test_no_second_holds_more_than_the_limit_whatever_the_calls_weigh(
     assert _most(spent, 1) <= units
 
 
+@settings(deadline=None)
 @given(
     calls=calls,
     units=st.sampled_from([1, 10, 50, 200]),
@@ -96,6 +98,7 @@ def test_calls_that_are_late_by_less_than_the_pace_leaves_make_no_second_too_ful
     assert _most(spent, 1) <= units
 
 
+@settings(deadline=None)
 @given(
     calls=st.lists(st.integers(0, 40 * SECOND_NS), max_size=60),
     burst=st.integers(1, 30),
@@ -144,6 +147,7 @@ def test_the_whole_of_a_paced_limit_is_used() -> None:
     assert last - NOW_NS == pytest.approx(10 * SECOND_NS, rel=1e-4)
 
 
+@settings(deadline=None)
 @given(calls=calls, units=st.integers(2, 1000))
 def test_slots_never_come_before_the_ones_given_already(
     calls: list[tuple[int, int, int]], units: int
@@ -165,6 +169,7 @@ def test_a_limit_of_which_nothing_is_known_starts_a_window_from_now() -> None:
         assert slot - NOW_NS == pytest.approx(starts_s * SECOND_NS, rel=1e-2)
 
 
+@settings(deadline=None)
 @given(
     asked=st.lists(
         st.tuples(st.integers(0, 20 * SECOND_NS), st.integers(1, 1000), st.sampled_from(Priority)),

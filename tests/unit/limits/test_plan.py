@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.limits.gcra import HORIZON_NS, SECOND_NS, Limit, LimitState, fresh_state, throttled
@@ -27,6 +27,7 @@ def _demand(
     return Demand(line, limits, 1, priority, count)
 
 
+@settings(deadline=None)
 @given(
     wanted=st.lists(
         st.tuples(
@@ -55,6 +56,7 @@ def test_each_slot_is_charged_to_all_of_its_limits_or_is_not_given(
     assert all(given[one.line] <= one.count for one in demands)
 
 
+@settings(deadline=None)
 @given(priority=st.sampled_from(Priority), limit=st.sampled_from([WIDE, SLOW, OTHER]))
 def test_no_priority_reserves_further_ahead_than_it_may(priority: Priority, limit: Limit) -> None:
     made = plan([_demand("a", limit, count=512, priority=priority)], _idle(limit), NOW_NS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -147,6 +148,67 @@ async def test_a_record_that_cannot_be_read_is_as_good_as_none() -> None:
         await limiter.turn([limit], max_wait_s=0.2)
     await limiter.turn([limit], max_wait_s=2.0)
     await limiter.close()
+
+
+async def test_a_process_that_was_stopped_does_not_use_the_slots_of_that_time() -> None:
+    [limit] = names("ten")
+    bed = MemoryBed()
+    await bed.used_long_ago(limit)
+    one, other = bed.replicas[:2]
+    at: list[float] = []
+
+    async def caller(limiter: SharedLimiter) -> None:
+        await limiter.turn([limit], max_wait_s=20.0)
+        at.append(bed.clock.monotonic_s())
+
+    async def stopped_in_between() -> None:
+        await caller(one)
+        stopped = [asyncio.ensure_future(caller(one)) for _ in range(4)]
+        await bed.clock.sleep(0.05)
+        bed.clock.jump(3.0)
+        # Nobody reserved meanwhile: all of what was in hand is late, and the other goes first.
+        await asyncio.gather(*(caller(other) for _ in range(5)), *stopped)
+
+    await bed.do(stopped_in_between())
+
+    gaps = [later - earlier for earlier, later in pairwise(at)]
+    assert len(at) == 10
+    assert min(gaps) > 0.09
+    assert one._office.late.value >= 4
+    for limiter in bed.replicas:
+        await limiter.close()
+
+
+async def test_a_caller_that_leaves_in_the_moment_of_its_turn_gives_it_to_the_next() -> None:
+    [limit] = names("ten")
+    limiter = await _limiter(MemoryLog())
+    # The limit is new and stands still for a second: nothing but what is given below is granted.
+    first, second = (asyncio.ensure_future(limiter.turn([limit], max_wait_s=5.0)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    found = limiter._lines[(limit,), 1]
+    assert found is not None
+
+    found[1].give(limiter._time.now_ns())
+    first.cancel()
+    await asyncio.sleep(0.05)
+
+    assert first.cancelled()
+    assert second.done()
+    await limiter.close()
+
+
+async def test_a_limiter_that_is_closed_leaves_nobody_waiting() -> None:
+    [limit] = names("ten")
+    log = MemoryLog()
+    await idle(log, time.time_ns(), [limit])
+    limiter = await _limiter(log)
+    crowd = [asyncio.ensure_future(limiter.turn([limit], max_wait_s=30.0)) for _ in range(9)]
+    await asyncio.sleep(0.05)
+
+    await limiter.close()
+    ended = await asyncio.wait_for(asyncio.gather(*crowd, return_exceptions=True), 5)
+
+    assert sum(isinstance(one, LimitedError) for one in ended) >= 7
 
 
 def test_a_name_comes_back_from_its_subject() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.limits.port import BucketSeen
@@ -49,6 +49,7 @@ def test_a_header_that_cannot_be_read_says_nothing(text: str) -> None:
     assert rest_bucket({"X-Shopify-Shop-Api-Call-Limit": text}) is None
 
 
+@settings(deadline=None)
 @given(body=st.recursive(st.none() | st.floats() | st.text(), lambda inner: st.dictionaries(
     st.sampled_from(["extensions", "cost", "throttleStatus", "maximumAvailable",
                      "currentlyAvailable", "restoreRate"]), inner)))  # fmt: skip
