@@ -125,6 +125,21 @@ def test_a_lost_record_never_makes_a_minute_or_a_second_too_full(
     assert _most(spent, 60) <= 1000
 
 
+def test_losing_the_record_again_and_again_gives_no_burst_each_time() -> None:
+    limit = Limit.of_windows("a", [(1000, 1), (36_000, 3600)])
+    spent = 0
+
+    for start_s in range(0, 3600, 40):
+        state = fresh_state(limit, NOW_NS + start_s * SECOND_NS)
+        while True:
+            slot, after = _spend(limit, state, NOW_NS + start_s * SECOND_NS)
+            if slot >= NOW_NS + (start_s + 40) * SECOND_NS:
+                break
+            state, spent = after, spent + 1
+
+    assert 30_000 < spent <= 36_000
+
+
 def test_a_burst_of_a_long_window_comes_at_the_pace_of_the_short_one() -> None:
     limit = Limit.of_windows("a", [(100, 1), (1000, 60)])
     state, spent = _idle(limit), list[int]()
