@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cli.delivery import DELIVERY, DeliveryAddress, address_of
 from cli.dlq import dlq
 from services.ingest.settings import Role
 
@@ -29,8 +30,6 @@ gates = typer.Typer(help="Kill switches, and what is shut and why.", no_args_is_
 app.add_typer(preview, name="preview")
 app.add_typer(streams, name="streams")
 app.add_typer(gates, name="gates")
-
-
 app.add_typer(dlq, name="dlq")
 
 
@@ -49,9 +48,6 @@ SettingsFile = Annotated[
 ]
 
 
-DeliveryAddress = Annotated[
-    str | None, typer.Option("--address", help="The delivery service [default: 127.0.0.1:9083].")
-]
 GateName = Annotated[
     str, typer.Argument(help="A sink, such as events, or a connection, such as shop.events.C123.")
 ]
@@ -151,32 +147,32 @@ def trace(
 @gates.command("list")
 def gates_list(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    address: DeliveryAddress = None,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """What is shut, since when and why, and what waits."""
     from cli.gates import list_gates  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(list_gates(os.environ, address, as_json=as_json)))
+    raise typer.Exit(asyncio.run(list_gates(address_of(address), as_json=as_json)))
 
 
 @gates.command("pause")
 def gates_pause(
     name: GateName,
     note: Annotated[str, typer.Option(help="Why; others will read it.")] = "",
-    address: DeliveryAddress = None,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """Stops a sink or a connection until it is resumed; nothing is lost."""
     from cli.gates import pause  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(pause(os.environ, address, name, note)))
+    raise typer.Exit(asyncio.run(pause(address_of(address), name, note)))
 
 
 @gates.command("resume")
-def gates_resume(name: GateName, address: DeliveryAddress = None) -> None:
+def gates_resume(name: GateName, address: DeliveryAddress = DELIVERY) -> None:
     """Lets a sink or a connection go on, whatever had shut it."""
     from cli.gates import resume  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(resume(os.environ, address, name)))
+    raise typer.Exit(asyncio.run(resume(address_of(address), name)))
 
 
 @app.command()
@@ -191,38 +187,28 @@ def ledger(
     wait: Annotated[
         float, typer.Option(help="Seconds to wait for what is on its way.", min=0)
     ] = 0.0,
-    address: Annotated[
-        str | None, typer.Option(help="The delivery service [default: 127.0.0.1:9083].")
-    ] = None,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """Says how each unit ended; exits 1 where some are found nowhere for 60 s."""
     from cli.ledger import Wish, show_ledger  # noqa: PLC0415
 
     wish = Wish(shop=shop, sink=sink, day=day, rows=rows, as_json=as_json, wait_s=wait)
-    raise typer.Exit(asyncio.run(show_ledger(wish, os.environ, address=address)))
+    raise typer.Exit(asyncio.run(show_ledger(wish, address_of(address))))
 
 
 @app.command()
 def limits(
-    address: Annotated[
-        str,
-        typer.Option(
-            envvar="TIDEWIRE_DELIVERY_GRPC_ADDRESS", help="LimiterService of the delivery service."
-        ),
-    ] = "127.0.0.1:9083",
+    address: DeliveryAddress = DELIVERY,
     prefix: Annotated[str, typer.Option(help="Only limits whose name begins so.")] = "",
     once: Annotated[bool, typer.Option("--once", help="Show them once and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON instead.")] = False,
 ) -> None:
     """Shows how busy the shared limits are: use, waiters, last throttle; live until Ctrl-C."""
     from cli.limits import show_limits  # noqa: PLC0415
-    from libs.settings import Address  # noqa: PLC0415
 
-    try:
-        where = Address.parse(address)
-    except ValueError as error:
-        raise typer.BadParameter(f"{address}: {error}", param_hint="--address") from error
-    raise typer.Exit(asyncio.run(show_limits(where, prefix=prefix, once=once, as_json=as_json)))
+    raise typer.Exit(
+        asyncio.run(show_limits(address_of(address), prefix=prefix, once=once, as_json=as_json))
+    )
 
 
 @preview.command("normalize")

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cli.delivery import address_of
 from libs.clock import SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
-from libs.settings import Address
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 from tidewire.delivery.v1 import dead_letter_service_pb2_grpc
 
@@ -106,8 +106,7 @@ async def at(
     **kwargs: P.kwargs,
 ) -> int:
     """What `work` returns with the service at `address`; 2 where the service says no."""
-    host, _, port = address.rpartition(":")
-    async with channel(Address(host, int(port))) as opened:
+    async with channel(address_of(address)) as opened:
         stub = dead_letter_service_pb2_grpc.DeadLetterServiceStub(opened)
         try:
             return await work(

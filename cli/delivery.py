@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated, Final
 
-from libs.errors import permanent
-from libs.settings import Address, SettingsError, env, load
+import typer
+
+from libs.settings import Address
+
+DELIVERY: Final = "127.0.0.1:9083"
+"""Where `tidewire dev` has it."""
+
+DeliveryAddress = Annotated[
+    str,
+    typer.Option(
+        "--address", envvar="TIDEWIRE_DELIVERY_GRPC_ADDRESS", help="The delivery service."
+    ),
+]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """Read from `TIDEWIRE_…`."""
-
-    address: Address = env(
-        "DELIVERY_GRPC_ADDRESS", "the delivery service's gRPC", default=Address("127.0.0.1", 9083)
-    )
-
-
-def delivery_address(environ: Mapping[str, str], chosen: str | None) -> Address:
-    """`chosen`, or what the environment says, or the address of `tidewire dev`.
-
-    Raises:
-        ServiceError: PERMANENT, `address_invalid`.
-    """
+def address_of(text: str) -> Address:
+    """`HOST:PORT` as an address; else the command line's own error that names the option."""
     try:
-        return load(_Settings, environ).address if chosen is None else Address.parse(chosen)
-    except (SettingsError, ValueError) as error:
-        raise permanent("address_invalid", f"the delivery service's address: {error}") from error
+        return Address.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}", param_hint="--address") from error

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.delivery import DELIVERY, DeliveryAddress
+
 dlq = typer.Typer(
     help="What was given up: look at it, have it tried again, or drop it.", no_args_is_help=True
 )
@@ -26,14 +28,6 @@ Settled = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of tables.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-Where = Annotated[
-    str,
-    typer.Option(
-        "--address", envvar="TIDEWIRE_DELIVERY_GRPC_ADDRESS", help="The delivery service."
-    ),
-]
-
-_ADDRESS = "127.0.0.1:9083"
 
 
 @dlq.command("list")
@@ -47,7 +41,7 @@ def list_letters(
     settled: Settled = False,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 50,
     as_json: Json = False,
-    address: Where = _ADDRESS,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """Letters that fit, the oldest first."""
     from cli import dead_letters as work  # noqa: PLC0415
@@ -67,7 +61,7 @@ def show_letter(
         bool, typer.Option("--reveal", help="Do not mask it. The service must permit that.")
     ] = False,
     as_json: Json = False,
-    address: Where = _ADDRESS,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """One letter."""
     from cli import dead_letters as work  # noqa: PLC0415
@@ -89,7 +83,7 @@ def replay_letters(
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
-    address: Where = _ADDRESS,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """Puts letters on their way again, once each; what had succeeded is not sent again."""
     from cli import dead_letters as work  # noqa: PLC0415
@@ -113,7 +107,7 @@ def drop_letters(
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
-    address: Where = _ADDRESS,
+    address: DeliveryAddress = DELIVERY,
 ) -> None:
     """Marks letters as not needed; they stay where they are until they expire."""
     from cli import dead_letters as work  # noqa: PLC0415

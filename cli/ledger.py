@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +16,7 @@ from rich.table import Table
 from libs.clock import Clock, SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
-from libs.settings import Address, SettingsError, env, load
+from libs.settings import Address
 from tidewire.delivery.v1 import ledger_service_pb2 as pb
 from tidewire.delivery.v1 import ledger_service_pb2_grpc
 
@@ -29,15 +28,6 @@ _CALL_S: Final = 30.0
 _PIPED_CELLS: Final = 160
 
 Found = pb.LedgerServiceGetResponse
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerSettings:
-    """Read from `TIDEWIRE_…`."""
-
-    address: Address = env(
-        "DELIVERY_GRPC_ADDRESS", "the delivery service's gRPC", default=Address("127.0.0.1", 9083)
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +66,12 @@ def verdict(found: Found, waited: Waited, wait_s: float) -> int | None:
     return 0 if over or not on_its_way else None
 
 
-async def show_ledger(
-    wish: Wish,
-    environ: Mapping[str, str],
-    *,
-    address: str | None = None,
-    clock: Clock | None = None,
-) -> int:
+async def show_ledger(wish: Wish, address: Address, *, clock: Clock | None = None) -> int:
     """Asks, waits where that is worth it, prints; 0 balanced, 1 not, 2 where it cannot be asked."""
     try:
-        settings = load(LedgerSettings, environ)
-        if address is not None:
-            settings = replace(settings, address=Address.parse(address))
-        code, found = await _watch(settings.address, wish, clock or SystemClock())
-    except (ServiceError, SettingsError) as error:
+        code, found = await _watch(address, wish, clock or SystemClock())
+    except ServiceError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
-    except ValueError as error:
-        sys.stderr.write(f"--address {error}\n")
         return 2
     _print(found, wish)
     return code

@@ -66,17 +66,11 @@ class CommonSettings:
     state_dir: Path = env(
         "STATE_DIR", "where spans go when no collector is configured", default=Path(".state")
     )
-    limits: str | None = env(
-        "LIMITS",
-        "limits of upstreams that differ from what they document, `;` between them, such as "
-        "`tiktok.events.app=500/s,300000/m` (s, m, h, d), `shopify.*.rest=80@4/s` or `…=none`",
-        default=None,
-    )
     grace_s: float = env("GRACE_S", "seconds to finish work on stop", default=20.0)
     limits: str = env(
         "LIMITS",
-        "limits of upstreams that differ from the documented ones, such as"
-        " tiktok.events.app=500/s,300000/m; the same for all processes",
+        "limits of upstreams that differ from what they document, `;` between them, such as "
+        "`tiktok.events.app=500/s,300000/m` (s, m, h, d), `shopify.*.rest=80@4/s` or `…=none`",
         default="",
     )
 
