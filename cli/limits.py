@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import Any, Final
 
 import msgspec
@@ -14,12 +13,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from libs.clock import SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
 from libs.settings import Address
 from tidewire.limiter.v1 import limiter_service_pb2 as pb
 from tidewire.limiter.v1.limiter_service_pb2_grpc import LimiterServiceStub
 
+_CLOCK: Final = SystemClock()
 _EVERY_S: Final = 1.0
 _TIMEOUT_S: Final = 5.0
 _USED_MUCH: Final = 0.8
@@ -35,7 +36,7 @@ async def show_limits(address: Address, *, prefix: str, once: bool, as_json: boo
             if as_json:
                 await _print_json(stub, prefix, limits, once=once)
             elif once:
-                Console().print(limits_table(limits, time.time()))
+                Console().print(limits_table(limits, _CLOCK.now_ns() / 1e9))
             else:
                 await _watch(stub, prefix, limits)
         except ServiceError as error:
@@ -85,9 +86,9 @@ async def _print_json(stub: Any, prefix: str, limits: list[pb.LimitStatus], *, o
 
 async def _watch(stub: Any, prefix: str, limits: list[pb.LimitStatus]) -> None:
     note = ""
-    with Live(limits_table(limits, time.time()), auto_refresh=False) as live:
+    with Live(limits_table(limits, _CLOCK.now_ns() / 1e9), auto_refresh=False) as live:
         while True:
-            live.update(limits_table(limits, time.time(), note), refresh=True)
+            live.update(limits_table(limits, _CLOCK.now_ns() / 1e9, note), refresh=True)
             await asyncio.sleep(_EVERY_S)
             try:
                 limits, note = await _asked(stub, prefix), ""

@@ -56,6 +56,11 @@ _OUR_FAULT: Final = frozenset({"mapping", "permanent", "exhausted"})
 """Classes of reason that may mean that something is wrong with us."""
 
 
+_HELD_BACK: Final = ServiceError(
+    Kind.RETRYABLE, "gate_shut", "a run of dead letters has stopped the work", retry_after_s=10.0
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the handlers work with."""
@@ -367,7 +372,12 @@ class Handlers:
         for task in tasks:
             for share in task.shares:
                 error = share.refusal()
-                if error is not None and not share.parked and share.unended() is None:
+                if error is None or share.parked or share.unended() is not None:
+                    continue
+                if self._around.burials.allowance(0) == 0 and not task.record.replay_of:
+                    # So much was given up that it is no longer the unit's own fault.
+                    share.failed = _HELD_BACK
+                else:
                     await self._bury(task, share, error, reason_of(share, error))
 
     async def _end(

@@ -823,6 +823,16 @@ async def test_a_run_of_refusals_stops_the_work_and_one_success_starts_it_again(
     assert house.burials.stopped is None
 
 
+async def test_what_is_in_hand_when_the_work_stops_is_held_back_and_not_given_up() -> None:
+    house = House()
+    house.tiktok.bad = frozenset(f"purchase.{n}" for n in range(8))
+
+    results = await house.handle(*[unit(order_paid(str(n)), str(n)) for n in range(8)])
+
+    assert [one.code if one else "" for one in results] == [""] * 3 + ["gate_shut"] * 5
+    assert len(house.letters.letters) == len(house.outcomes.kept) == 3
+
+
 async def test_what_was_lost_to_time_stops_nothing() -> None:
     house = House()
 
