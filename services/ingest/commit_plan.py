@@ -210,6 +210,7 @@ class _Planner:
             deleted=view.deleted,
             redacted=view.redacted,
             tied=view.tied,
+            detailed=view.detailed,
             delivery_id=prepared.delivery.delivery_id,
         )
         if view.message is not None:

@@ -18,6 +18,9 @@ Key = tuple[int, int, bool, int, int, int, int]
 _ORDER = record_pb2.RESOURCE_KIND_ORDER
 _SHOP = record_pb2.RESOURCE_KIND_SHOP
 _TYING = frozenset({record_pb2.RESOURCE_KIND_PRODUCT, record_pb2.RESOURCE_KIND_INVENTORY_LEVEL})
+DETAILS = ("client", "contact_email", "checkout_token", "cart_token")
+"""Fields of an order that the Admin API lacks in whole or in part, or in its older versions."""
+
 _APPLIED = record_pb2.SEEN_RESULT_APPLIED
 _STALE = record_pb2.SEEN_RESULT_STALE
 _UNCHANGED = record_pb2.SEEN_RESULT_UNCHANGED
@@ -59,6 +62,8 @@ def apply(stored: StateView | None, incoming: Normalized) -> Applied:
 
     - The newest delivery gives the content. Paid, cancelled and closed only go forward: `paid` is
       the or, the two times are the earliest of all deliveries, older ones included.
+    - What the Admin API does not tell of an order is kept apart: it comes from the newest delivery
+      that could tell it, so that an order that is read back never takes the browser away.
     - A deletion is final, whatever its time: Shopify reuses neither ids nor tokens.
     - A redacted state is never written again.
     """
@@ -83,6 +88,7 @@ def _first(incoming: Normalized) -> Applied:
         deleted=incoming.deleted,
         redacted=False,
         message=incoming.message,
+        detailed=record_pb2.Version() if incoming.sparse else None,
     )
     if incoming.deleted:
         state = replace(state, message=_stub(incoming, None))
@@ -92,15 +98,46 @@ def _first(incoming: Normalized) -> Applied:
 
 def _merged(stored: StateView, incoming: Normalized) -> Applied:
     newness = compare(incoming.version, stored.version)
+    held = stored.version if stored.detailed is None else stored.detailed
+    incoming = _completed(incoming, stored.message, held)
     newest = incoming if newness > 0 else stored
+    message, detailed = newest.message, held if newest.version != held else None
+    if not incoming.sparse and compare(incoming.version, held) > 0:
+        detailed = None if newness > 0 else incoming.version
+        message = message if newness > 0 else _with_details(message, incoming.message)
     state = replace(
         stored,
         version=newest.version,
-        message=_forward(newest.message, stored.message, incoming.message),
+        message=_forward(message, stored.message, incoming.message),
         tied=_tied(stored, incoming),
+        detailed=detailed,
     )
     happened = facts(stored.message, incoming, newer=newness > 0)
     return _outcome(stored, state, happened, newness)
+
+
+def _completed(
+    incoming: Normalized, known: Message | None, held: record_pb2.Version
+) -> Normalized:
+    """A sparse order with the details that are known of it, so that its facts have them too."""
+    if not incoming.sparse or not held.HasField("updated_at"):
+        return incoming
+    return replace(incoming, message=_with_details(incoming.message, known))
+
+
+def _with_details(order: Message | None, source: Message | None) -> Message:
+    """`order` with what the Admin API lacks from `source`, all of it or none."""
+    told = cast("order_pb2.Order", source)
+    merged = order_pb2.Order()
+    merged.CopyFrom(cast("order_pb2.Order", order))
+    for name in DETAILS:
+        merged.ClearField(name)
+    if told.HasField("client"):
+        merged.client.CopyFrom(told.client)
+    merged.contact_email = told.contact_email
+    merged.checkout_token = told.checkout_token
+    merged.cart_token = told.cart_token
+    return merged
 
 
 def _outcome(

@@ -174,6 +174,7 @@ class StateRecord(_message.Message):
     TIED_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    DETAILED_FIELD_NUMBER: _builtins.int
     kind: Global___ResourceKind.ValueType
     """Kind of resource."""
     shop: _builtins.str
@@ -196,6 +197,12 @@ class StateRecord(_message.Message):
     def payload(self) -> _sealed_pb2.Payload:
         """The resource's message."""
 
+    @_builtins.property
+    def detailed(self) -> Global___Version:
+        """Of an order: version of the newest delivery that told what Shopify's Admin API does not, such as
+        the browser. Absent where that is `version`; empty where no such delivery has come.
+        """
+
     def __init__(
         self,
         *,
@@ -208,10 +215,11 @@ class StateRecord(_message.Message):
         tied: _builtins.bool = ...,
         payload: _sealed_pb2.Payload | None = ...,
         delivery_id: _builtins.str = ...,
+        detailed: Global___Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detailed", b"detailed", "payload", b"payload", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "delivery_id", b"delivery_id", "kind", b"kind", "payload", b"payload", "redacted", b"redacted", "resource_id", b"resource_id", "shop", b"shop", "tied", b"tied", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "delivery_id", b"delivery_id", "detailed", b"detailed", "kind", b"kind", "payload", b"payload", "redacted", b"redacted", "resource_id", b"resource_id", "shop", b"shop", "tied", b"tied", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -449,3 +449,83 @@ def test_a_deleted_inventory_item_is_told_as_deleted() -> None:
 
     assert fact.inventory_item_changed.deleted
     assert fact.inventory_item_changed.item.inventory_item_id == "6"
+
+
+# -- orders that were read back ------------------------------------------------------------------
+
+
+def read_back(second: int = 1, **changes: object) -> Normalized:
+    """An order as the Admin API tells it: without the browser."""
+    lacking: Body = {"client_details": None, "browser_ip": None, "landing_site": None}
+    tokens: Body = {"contact_email": None, "checkout_token": None, "cart_token": None}
+    body = order(updated_at=at(second), **(lacking | tokens | {"customer_locale": None} | changes))
+    return replace(normalized("orders/updated", body), sparse=True)
+
+
+@pytest.mark.parametrize("second", [1, 2], ids=["same second", "later"])
+def test_an_order_that_is_read_back_takes_nothing_away_that_it_cannot_tell(second: int) -> None:
+    webhook = normalized("orders/paid", order(updated_at=at(1)), triggered_s=instant_of(1))
+
+    state, _, _ = folded(webhook, read_back(second, name="#renamed"))
+
+    rich = webhook.message
+    assert isinstance(rich, order_pb2.Order)
+    found = message_of(state)
+    assert found.client == rich.client
+    assert (found.contact_email, found.cart_token) == ("ada@example.com", "cafe")
+    assert (found.name == "#renamed") == (second == 2)
+
+
+def test_a_purchase_that_is_read_back_is_told_with_the_browser_of_the_webhook_before() -> None:
+    pending = normalized("orders/create", order(updated_at=at(1), financial_status="pending"))
+    state = apply(None, pending).new_state
+
+    applied = apply(state, read_back(1))
+
+    (paid,) = applied.facts
+    assert paid.kind == "order_paid"
+    assert paid.fact.order_paid.order.client.user_agent == "Mozilla/5.0"
+
+
+def test_a_webhook_after_an_order_was_read_back_adds_the_browser_and_pays_nothing_again() -> None:
+    state, told, _ = folded(read_back(3), paid_order(1))
+
+    assert told == [("order_paid", "1001")]
+    assert message_of(state).client.user_agent == "Mozilla/5.0"
+    assert message_of(state).updated_at.seconds == instant_of(3)
+
+
+def instant_of(second: int) -> int:
+    read = Timestamp()
+    read.FromJsonString(at(second))
+    return read.seconds
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(1, 3), st.sampled_from(["pending", "paid"])),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_orders_read_back_and_told_end_the_same_in_any_order(
+    chosen: list[tuple[bool, int, str]],
+) -> None:
+    deliveries = [
+        read_back(second, financial_status=status)
+        if sparse
+        else normalized(
+            "orders/updated",
+            order(updated_at=at(second), financial_status=status, browser_ip=f"192.0.2.{place}"),
+            triggered_s=instant_of(second) if place % 2 else None,
+        )
+        for place, (sparse, second, status) in enumerate(chosen)
+    ]
+
+    ends = {
+        (*frozen(state), state.detailed and state.detailed.SerializeToString(), frozenset(told))
+        for state, told, _ in map(lambda some: folded(*some), permutations(deliveries))
+        if state is not None
+    }
+
+    assert len(ends) == 1
