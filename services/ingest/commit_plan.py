@@ -210,7 +210,7 @@ class _Planner:
             deleted=view.deleted,
             redacted=view.redacted,
             tied=view.tied,
-            detailed=view.detailed,
+            told=view.told,
             delivery_id=prepared.delivery.delivery_id,
         )
         if view.message is not None:

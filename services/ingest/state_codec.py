@@ -18,5 +18,5 @@ def view_of(record: record_pb2.StateRecord, payload: bytes) -> StateView:
         redacted=record.redacted,
         message=MESSAGES[record.kind].FromString(payload) if has_message else None,
         tied=record.tied,
-        detailed=record.detailed if record.HasField("detailed") else None,
+        told=record.told if record.HasField("told") else None,
     )

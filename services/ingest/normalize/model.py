@@ -65,8 +65,8 @@ class Normalized:
     deleted: bool = False
     flags: tuple[order_pb2.Flag, ...] = ()
     part: Part = Part.WHOLE
-    sparse: bool = False
-    """Read back from the Admin API, which lacks fields that webhooks have (`graphql.LACKED`)."""
+    read_back: bool = False
+    """Read from the Admin API: it lacks fields that webhooks have (`graphql.LACKED`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class StateView:
     message: Message | None
     tied: bool = False
     """Another body carried the same `updated_at`: re-read the resource from Shopify."""
-    detailed: record_pb2.Version | None = None
-    """Version of the newest delivery that was not sparse, whose details the message has. None where
-    that is `version`; empty where every delivery so far was sparse."""
+    told: record_pb2.Version | None = None
+    """Version of the newest delivery that was a webhook; an order has its details from that one.
+    None where that is `version`; empty where every delivery so far was read back."""
 
 
 @dataclass(frozen=True, slots=True)

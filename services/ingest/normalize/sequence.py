@@ -88,7 +88,7 @@ def _first(incoming: Normalized) -> Applied:
         deleted=incoming.deleted,
         redacted=False,
         message=incoming.message,
-        detailed=record_pb2.Version() if incoming.sparse else None,
+        told=record_pb2.Version() if incoming.read_back else None,
     )
     if incoming.deleted:
         state = replace(state, message=_stub(incoming, None))
@@ -98,29 +98,31 @@ def _first(incoming: Normalized) -> Applied:
 
 def _merged(stored: StateView, incoming: Normalized) -> Applied:
     newness = compare(incoming.version, stored.version)
-    held = stored.version if stored.detailed is None else stored.detailed
-    incoming = _completed(incoming, stored.message, held)
+    told = stored.version if stored.told is None else stored.told
+    incoming = _completed(incoming, stored.message, told)
     newest = incoming if newness > 0 else stored
-    message, detailed = newest.message, held if newest.version != held else None
-    if not incoming.sparse and compare(incoming.version, held) > 0:
-        detailed = None if newness > 0 else incoming.version
-        message = message if newness > 0 else _with_details(message, incoming.message)
+    message = newest.message
+    if not incoming.read_back and compare(incoming.version, told) > 0:
+        told = incoming.version
+        if newness < 0 and incoming.kind == _ORDER:
+            message = _with_details(message, incoming.message)
     state = replace(
         stored,
         version=newest.version,
         message=_forward(message, stored.message, incoming.message),
         tied=_tied(stored, incoming),
-        detailed=detailed,
+        told=None if told == newest.version else told,
     )
     happened = facts(stored.message, incoming, newer=newness > 0)
     return _outcome(stored, state, happened, newness)
 
 
 def _completed(
-    incoming: Normalized, known: Message | None, held: record_pb2.Version
+    incoming: Normalized, known: Message | None, told: record_pb2.Version
 ) -> Normalized:
-    """A sparse order with the details that are known of it, so that its facts have them too."""
-    if not incoming.sparse or not held.HasField("updated_at"):
+    """An order that was read back with the details that are known, so that its facts have them."""
+    is_bare = incoming.read_back and incoming.kind == _ORDER
+    if not is_bare or not told.HasField("updated_at"):
         return incoming
     return replace(incoming, message=_with_details(incoming.message, known))
 
@@ -143,20 +145,27 @@ def _with_details(order: Message | None, source: Message | None) -> Message:
 def _outcome(
     stored: StateView, state: StateView, happened: tuple[NewFact, ...], newness: int
 ) -> Applied:
-    changed = newness > 0 or state.tied != stored.tied or state.message is not stored.message
-    if changed:
+    kept = state.message is stored.message and state.told == stored.told
+    if newness > 0 or state.tied != stored.tied or not kept:
         return Applied(state, happened, _APPLIED)
     return Applied(None, happened, _UNCHANGED if newness == 0 else _STALE)
 
 
 def _tied(stored: StateView, incoming: Normalized) -> bool:
-    """True where two bodies of the newest second differ, so that which is true is a guess."""
+    """True where two bodies of the newest second differ, so that which is true is a guess.
+
+    What was read back is no guess: it settles the second against all that was triggered before.
+    """
     if incoming.kind not in _TYING:
         return False
     ours, theirs = stored.version, incoming.version
+    newness = compare(theirs, ours)
+    settled = incoming.read_back if newness > 0 else stored.told is not None
+    if settled:
+        return newness < 0 and stored.tied
     if theirs.updated_at == ours.updated_at:
         return stored.tied or theirs.body_hash != ours.body_hash
-    return stored.tied and compare(theirs, ours) < 0
+    return stored.tied and newness < 0
 
 
 def _forward(newest: Message | None, one: Message | None, other: Message | None) -> Message | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from services.ingest.normalize import carts, goods, orders, shops
+from services.ingest.normalize import carts, goods, graphql, orders, shops
 from services.ingest.normalize.bodies import parse_body
 from services.ingest.normalize.model import (
     DeliveryMeta,
@@ -77,6 +77,7 @@ class Reading:
             deleted=message is None,
             flags=tuple(order_pb2.Flag(**flag) for flag in self.node.scope.flags),
             part=part,
+            read_back=self.topic in graphql.TOPICS,
         )
 
     def updated_at(self, *others: str) -> Fields:
@@ -110,7 +111,8 @@ def normalize(
 
     The topic is an unsigned header, so it only picks the readers: a body that does not fit them is
     refused, one field that is odd is left out and flagged. A deletion needs both, a topic that
-    deletes and a body that has nothing but the id.
+    deletes and a body that has nothing but the id. Bodies of `reconcile/…` are nodes of the Admin
+    API, which are read as the webhook of the same version.
 
     Raises:
         ServiceError: PERMANENT with a JSON path: `wrong_shape`, `wrong_shop`, or as `parse_body`.
@@ -118,7 +120,10 @@ def normalize(
     family = _FAMILIES.get(topic)
     if family is None:
         return TopicNotUsed(topic)
-    node = Node(parse_body(body), Scope(context), None, "$")
+    raw = parse_body(body)
+    if topic in graphql.TOPICS:
+        raw = graphql.as_webhook(topic, raw)
+    node = Node(raw, Scope(context), None, "$")
     reading = Reading(topic, family, node, meta)
     if topic in _DELETING and not any(key in node.raw for key in _ALIVE):
         return _deletion(reading)
@@ -352,6 +357,7 @@ _FAMILIES: dict[str, Family] = {
     "customers/data_request": _REQUESTS,
     "customers/redact": _REDACTS,
     "shop/redact": _SHOP_REDACTS,
+    **dict(zip(graphql.TOPICS, (_ORDERS, _PRODUCTS), strict=True)),
 }
 _DELETING = frozenset({"orders/delete", "checkouts/delete", "products/delete"}) | {
     "inventory_items/delete"

@@ -174,7 +174,7 @@ class StateRecord(_message.Message):
     TIED_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
-    DETAILED_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
     kind: Global___ResourceKind.ValueType
     """Kind of resource."""
     shop: _builtins.str
@@ -198,9 +198,9 @@ class StateRecord(_message.Message):
         """The resource's message."""
 
     @_builtins.property
-    def detailed(self) -> Global___Version:
-        """Of an order: version of the newest delivery that told what Shopify's Admin API does not, such as
-        the browser. Absent where that is `version`; empty where no such delivery has come.
+    def told(self) -> Global___Version:
+        """Version of the newest delivery that was a webhook, not read back from the Admin API, which lacks
+        fields. Absent where that is `version`; empty where no webhook has come.
         """
 
     def __init__(
@@ -215,11 +215,11 @@ class StateRecord(_message.Message):
         tied: _builtins.bool = ...,
         payload: _sealed_pb2.Payload | None = ...,
         delivery_id: _builtins.str = ...,
-        detailed: Global___Version | None = ...,
+        told: Global___Version | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["detailed", b"detailed", "payload", b"payload", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "told", b"told", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "delivery_id", b"delivery_id", "detailed", b"detailed", "kind", b"kind", "payload", b"payload", "redacted", b"redacted", "resource_id", b"resource_id", "shop", b"shop", "tied", b"tied", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "delivery_id", b"delivery_id", "kind", b"kind", "payload", b"payload", "redacted", b"redacted", "resource_id", b"resource_id", "shop", b"shop", "tied", b"tied", "told", b"told", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

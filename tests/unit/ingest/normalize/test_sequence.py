@@ -459,7 +459,7 @@ def read_back(second: int = 1, **changes: object) -> Normalized:
     lacking: Body = {"client_details": None, "browser_ip": None, "landing_site": None}
     tokens: Body = {"contact_email": None, "checkout_token": None, "cart_token": None}
     body = order(updated_at=at(second), **(lacking | tokens | {"customer_locale": None} | changes))
-    return replace(normalized("orders/updated", body), sparse=True)
+    return replace(normalized("orders/updated", body), read_back=True)
 
 
 @pytest.mark.parametrize("second", [1, 2], ids=["same second", "later"])
@@ -523,9 +523,48 @@ def test_orders_read_back_and_told_end_the_same_in_any_order(
     ]
 
     ends = {
-        (*frozen(state), state.detailed and state.detailed.SerializeToString(), frozenset(told))
+        (*frozen(state), state.told and state.told.SerializeToString(), frozenset(told))
         for state, told, _ in map(lambda some: folded(*some), permutations(deliveries))
         if state is not None
     }
+
+    assert len(ends) == 1
+
+
+# -- ties that were read back --------------------------------------------------------------------
+
+
+def told_product(title: str, second: int, triggered: int, *, read: bool = False) -> Normalized:
+    body = product(updated_at=at(second), title=title)
+    told = normalized("products/update", body, triggered_s=instant_of(triggered))
+    return replace(told, read_back=read)
+
+
+def test_a_tied_product_that_is_read_back_is_tied_no_more_and_has_what_was_read() -> None:
+    tied, _, _ = folded(told_product("One", 1, 1), told_product("Other", 1, 2))
+    assert tied is not None
+    assert tied.tied
+
+    settled = apply(tied, told_product("True", 1, 4, read=True)).new_state
+
+    assert settled is not None
+    assert not settled.tied
+    assert settled.message is not None
+    assert getattr(settled.message, "title", None) == "True"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ABC"), st.integers(1, 2), st.integers(1, 4), st.booleans()),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_products_read_back_and_told_end_the_same_in_any_order(
+    chosen: list[tuple[str, int, int, bool]],
+) -> None:
+    deliveries = [told_product(*each[:3], read=each[3]) for each in chosen]
+
+    ends = {frozen(folded(*some)[0]) for some in permutations(deliveries)}
 
     assert len(ends) == 1

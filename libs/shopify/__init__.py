@@ -1,0 +1,1 @@
+"""Shopify's Admin API as every service calls it."""
