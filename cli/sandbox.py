@@ -7,14 +7,19 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import uvloop
 import yaml
+from aiohttp import web
 
 from libs.clock import SystemClock
 from libs.settings import Address, env, load
-from sandbox.tiktok.app import TikTokSandbox
+from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
+from sandbox.tiktok.app import STOP_GRACE_S, TikTokSandbox
 from sandbox.tiktok.config import Grant, Rules, SandboxConfig
+
+_SCHEMAS_BESIDE_PROJECT: Final = Path("..", "shared", "data", "schema", "admin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,13 @@ class Settings:
     connections_file: Path = env(
         "CONNECTIONS_FILE", "shops and their connections", default=Path("connections.yaml")
     )
-    latency_ms: float = env("SANDBOX_LATENCY_MS", "time each answer takes", default=0.0)
+    latency_ms: float = env("SANDBOX_LATENCY_MS", "time each answer of TikTok takes", default=0.0)
+    shopify_schemas: Path = env(
+        "SANDBOX_SHOPIFY_SCHEMAS",
+        "folder of Shopify's own Admin schemas (`admin_<version>.introspection.json.gz`), by which"
+        " operations are judged; without it by a part of our own",
+        default=_SCHEMAS_BESIDE_PROJECT,
+    )
 
 
 def grants_of(connections_file: Path) -> dict[str, Grant]:
@@ -40,6 +51,20 @@ def grants_of(connections_file: Path) -> dict[str, Grant]:
     return {token: Grant(pixels=frozenset(codes)) for token, codes in pixels.items()}
 
 
+def admin_tokens_of(connections_file: Path) -> dict[str, str]:
+    """The Admin API token of each shop that has one, by domain, as the connections file has it."""
+    document = yaml.safe_load(connections_file.read_text(encoding="utf-8"))
+    return {
+        _domain(shop["shop"]): token
+        for shop in document["connections"]
+        if (token := shop.get("shopify", {}).get("access_token"))
+    }
+
+
+def _domain(shop: str) -> str:
+    return (shop if "." in shop else f"{shop}.myshopify.com").lower()
+
+
 def serve_sandbox(environ: Mapping[str, str]) -> int:
     """Runs the simulators until they are told to stop."""
     uvloop.run(_serve(load(Settings, environ)))
@@ -47,18 +72,33 @@ def serve_sandbox(environ: Mapping[str, str]) -> int:
 
 
 async def _serve(settings: Settings) -> None:
+    clock = SystemClock()
     config = SandboxConfig(
         tokens=grants_of(settings.connections_file),
         rules=Rules(accept_guide_lists=True),
         base_latency_ms=settings.latency_ms,
     )
-    sandbox = TikTokSandbox(config, SystemClock())
+    tiktok = TikTokSandbox(config, clock)
+    shopify = ShopifyAdminSandbox(
+        AdminConfig(
+            tokens=admin_tokens_of(settings.connections_file),
+            schema_folder=settings.shopify_schemas,
+        ),
+        clock,
+    )
+    app = tiktok.app()
+    shopify.add_routes(app)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await sandbox.start(settings.address.host, settings.address.port)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_GRACE_S)
+    await runner.setup()
+    address = settings.address
+    await web.TCPSite(runner, address.host, address.port, reuse_address=True).start()
     try:
         await stopping.wait()
     finally:
-        await sandbox.stop()
+        shopify.let_go()
+        await tiktok.stop()
+        await runner.cleanup()

@@ -81,8 +81,11 @@ async def _awaited(body: Awaitable[int]) -> int:
 
 
 async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) -> int:
-    async with foundation(settings, telemetry, SystemClock()) as base:
-        return await serve(ingest(settings, base, role), base, settings.grace_s)
+    async with (
+        foundation(settings, telemetry, SystemClock()) as base,
+        ingest(settings, base, role) as parts,
+    ):
+        return await serve(parts, base, settings.grace_s)
 
 
 async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:

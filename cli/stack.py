@@ -121,6 +121,7 @@ class Stack:
             "TIDEWIRE_STATE_DIR": str(self.state_dir),
             "TIDEWIRE_STREAM_SCALE_MIB": self._environ.get("TIDEWIRE_STREAM_SCALE_MIB", "256"),
             "TIDEWIRE_TIKTOK_API_BASE_URL": self.tiktok_url,
+            "TIDEWIRE_SHOPIFY_BASE_URL": f"{self.sandbox_url}/shopify/{{shop}}",
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",

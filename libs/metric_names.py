@@ -72,6 +72,10 @@ LIMITER_TURNS: Final = "tidewire_limiter_turns_total"
 LIMITER_WAIT: Final = "tidewire_limiter_wait_seconds"
 LIMITER_LATE: Final = "tidewire_limiter_late_slots_total"
 LIMITER_OPERATIONS: Final = "tidewire_limiter_operations_total"
+SHOPIFY_NOTICES: Final = "tidewire_shopify_notices_total"
+RECONCILE_RUNS: Final = "tidewire_reconcile_runs_total"
+RECONCILE_LISTED: Final = "tidewire_reconcile_listed_total"
+RECONCILE_REPAIRS: Final = "tidewire_reconcile_repairs_total"
 RPC_SERVED: Final = "tidewire_rpc_served_total"
 RPC_DURATION: Final = "tidewire_rpc_seconds"
 
@@ -199,6 +203,26 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
         "Reads and writes of the limiter's shared state, by result: `ok`, `conflict`, `failed`.",
         "operation",
         "result",
+    ),
+    SHOPIFY_NOTICES: _counter(
+        "Answers of Shopify that tell of an end or a lack, by reason: `version_fell_forward`,"
+        " `deprecated`, `fields_denied`.",
+        "reason",
+    ),
+    RECONCILE_RUNS: _counter(
+        "Comparisons of one shop with Shopify, by kind of resource and result: `done`, `bounded`"
+        " (goes on in the next run), or the kind of error.",
+        "kind",
+        "result",
+    ),
+    RECONCILE_LISTED: _counter(
+        "Resources that Shopify listed as changed and that were compared.", "kind"
+    ),
+    RECONCILE_REPAIRS: _counter(
+        "Resources read back because no delivery had brought their version, or because two had"
+        " (reason `tied`).",
+        "kind",
+        "reason",
     ),
     RPC_SERVED: _counter("Calls served over gRPC, by method and status code.", "method", "code"),
     RPC_DURATION: _histogram(

@@ -12,6 +12,7 @@ from libs.connections.entries import (
 )
 from libs.connections.file import FileConnections
 from libs.connections.ports import (
+    DOMAIN_SUFFIX,
     Connections,
     Credentials,
     ShopView,
@@ -21,6 +22,7 @@ from libs.connections.ports import (
 from libs.connections.tree import ConnectionsError
 
 __all__ = [
+    "DOMAIN_SUFFIX",
     "CatalogEntry",
     "Connections",
     "ConnectionsError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -49,6 +49,9 @@ _ALL_MUST_WAIT: Final = frozenset({"nats_unavailable", "contended", "shop_vanish
 """Errors that are nobody's delivery's own: the store is away."""
 
 
+_PRODUCT: Final = record_pb2.RESOURCE_KIND_PRODUCT
+
+
 @dataclass(frozen=True, slots=True)
 class ReadDelivery:
     """A delivery with its body, or with why it has none."""
@@ -75,9 +78,12 @@ class BatchProcessor:
         metrics: Metrics,
         clock: Clock,
         burials: BurialWatch,
+        on_tied: Callable[[str, str], None] = lambda _shop, _product_id: None,
     ) -> None:
+        """`on_tied` is told of each product whose stored body is a guess; it must not wait."""
         self._burials = burials
         self._nats = nats
+        self._on_tied = on_tied
         self._dead_letters = DeadLetterStore(nats)
         self._vault = vault
         self._connections = connections
@@ -161,6 +167,18 @@ class BatchProcessor:
         for committed in await self._protocol.commit([one.prepared for one in read]):
             members = [decided.prepared for decided in committed.decided] + committed.duplicates
             self._tell([by_id[id(prepared)] for prepared in members], committed, started_ns)
+            self._note_ties(committed)
+
+    def _note_ties(self, committed: Plan) -> None:
+        tied = {subject for subject, _, view in committed.states if view.tied}
+        if not tied:
+            return
+        for one in committed.decided:
+            said = one.prepared.said
+            if not isinstance(said, Normalized) or said.kind != _PRODUCT:
+                continue
+            if one.prepared.state_subject in tied:
+                self._on_tied(one.prepared.delivery.shop, said.resource_id)
 
     async def bury_unreadable(self, data: bytes, sequence: int) -> None:
         """Dead-letters a message of WEBHOOKS that is no segment."""

@@ -63,3 +63,37 @@ class Settings(CommonSettings):
         least=0,
         most=10_000,
     )
+    shopify_base_url: str = env(
+        "SHOPIFY_BASE_URL",
+        "Shopify's Admin API; `{shop}` stands for a shop's domain",
+        default="https://{shop}",
+    )
+    shopify_api_version: str = env(
+        "SHOPIFY_API_VERSION",
+        "version of the Admin API where a connection names none",
+        default="2026-10",
+    )
+    reconcile_every_s: float = env(
+        "RECONCILE_EVERY_S",
+        "seconds between two comparisons of a shop with Shopify, by the normalizer; 0: never",
+        default=300.0,
+        least=0,
+    )
+    reconcile_overlap_s: float = env(
+        "RECONCILE_OVERLAP_S",
+        "seconds before the last comparison's end that are compared again",
+        default=300.0,
+        least=0,
+    )
+    reconcile_settle_s: float = env(
+        "RECONCILE_SETTLE_S",
+        "age in seconds from which a change without its webhook counts as missed",
+        default=120.0,
+        least=0,
+    )
+    reconcile_reach_s: float = env(
+        "RECONCILE_REACH_S",
+        "seconds that a shop's first comparison looks back, at most to its activation",
+        default=7 * 86_400.0,
+        least=0,
+    )

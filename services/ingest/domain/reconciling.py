@@ -51,6 +51,8 @@ class Held:
     rank: int
     is_final: bool
     """Deleted or redacted: whatever Shopify still lists, it is not written again."""
+    is_tied: bool
+    """Two bodies of the same second differed, so that which one is stored is a guess."""
 
 
 _NOTHING: Final = Mark(through_s=0.0, is_complete=True, ran_at_s=0.0)
@@ -69,7 +71,7 @@ def since_s(mark: Mark | None, active_since_s: float, now_s: float, rules: Rules
 
 
 def is_missing(listed: Listed, held: Held | None) -> bool:
-    """Whether what Shopify lists never arrived, or only something older did.
+    """Whether what Shopify lists never arrived, or only something older or doubtful did.
 
     Within one second the rank decides, as it does between deliveries: an order is often placed and
     paid in the same second, and the webhook that was lost may be the second of the two.
@@ -78,14 +80,11 @@ def is_missing(listed: Listed, held: Held | None) -> bool:
         return True
     if held.is_final:
         return False
+    if held.is_tied and listed.updated_at_s == held.updated_at_s:
+        return True
     return (listed.updated_at_s, listed.rank) > (held.updated_at_s, held.rank)
 
 
 def delivery_id(kind: str, listed: Listed) -> str:
     """The same for the same version, whoever finds it and however often."""
     return f"reconcile.{kind}.{listed.resource_id}.{listed.updated_at_s}.{listed.rank}"
-
-
-def reread_id(kind: str, resource_id: str, updated_at_s: int, body_hash: int) -> str:
-    """The id of a resource that is read again because two bodies of one second differed."""
-    return f"reread.{kind}.{resource_id}.{updated_at_s}.{body_hash:016x}"

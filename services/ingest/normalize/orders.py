@@ -62,6 +62,11 @@ def rank(read: order_pb2.Order) -> int:
     return CANCELLED_RANK if read.HasField("cancelled_at") else read.financial_status
 
 
+def rank_of(status: str, *, is_cancelled: bool) -> int:
+    """The same of an order of which no more is known than its payment status."""
+    return CANCELLED_RANK if is_cancelled else _STATUSES.get(status.lower(), 0)
+
+
 def _lifecycle(node: Node, updated_at: Fields) -> Fields:
     return {
         "created_at": node.instant("created_at"),

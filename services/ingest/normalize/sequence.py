@@ -117,9 +117,7 @@ def _merged(stored: StateView, incoming: Normalized) -> Applied:
     return _outcome(stored, state, happened, newness)
 
 
-def _completed(
-    incoming: Normalized, known: Message | None, told: record_pb2.Version
-) -> Normalized:
+def _completed(incoming: Normalized, known: Message | None, told: record_pb2.Version) -> Normalized:
     """An order that was read back with the details that are known, so that its facts have them."""
     is_bare = incoming.read_back and incoming.kind == _ORDER
     if not is_bare or not told.HasField("updated_at"):
@@ -132,8 +130,7 @@ def _with_details(order: Message | None, source: Message | None) -> Message:
     told = cast("order_pb2.Order", source)
     merged = order_pb2.Order()
     merged.CopyFrom(cast("order_pb2.Order", order))
-    for name in DETAILS:
-        merged.ClearField(name)
+    merged.ClearField("client")
     if told.HasField("client"):
         merged.client.CopyFrom(told.client)
     merged.contact_email = told.contact_email

@@ -145,7 +145,7 @@ async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
         stack.push_async_callback(tiktok.stop)
         for_ingest = ingest_settings.Settings(**common, http_address=_ANY)
         base = await stack.enter_async_context(foundation(for_ingest, Telemetry.null(), _CLOCK))
-        parts = ingest(for_ingest, base, ingest_settings.Role.ALL)
+        parts = await stack.enter_async_context(ingest(for_ingest, base, ingest_settings.Role.ALL))
         first = await stack.enter_async_context(_served(parts, base))
         for_events = events_settings.Settings(**common, tiktok_api_base_url=url)
         other = await stack.enter_async_context(foundation(for_events, Telemetry.null(), _CLOCK))

@@ -524,7 +524,7 @@ def test_orders_read_back_and_told_end_the_same_in_any_order(
 
     ends = {
         (*frozen(state), state.told and state.told.SerializeToString(), frozenset(told))
-        for state, told, _ in map(lambda some: folded(*some), permutations(deliveries))
+        for state, told, _ in (folded(*some) for some in permutations(deliveries))
         if state is not None
     }
 

@@ -1,0 +1,127 @@
+"""What each shop has: orders and products as webhooks tell of them, found as the Admin API does."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+from sandbox.shopify_admin.shapes import connection_of, gid, order_node, product_node
+
+Json = dict[str, Any]
+
+_TERM: Final = re.compile(r"updated_at:(>=|<=|>|<)['\"]?([^'\"\s]+)['\"]?")
+
+
+class SearchError(ValueError):
+    """A search that this shop cannot answer."""
+
+
+class Store:
+    """One shop."""
+
+    def __init__(self, domain: str) -> None:
+        self.domain = domain
+        self._bodies: dict[str, dict[int, Json]] = {"Order": {}, "Product": {}}
+
+    def put(self, kind: str, bodies: Iterable[Json]) -> int:
+        """Takes webhook bodies; of one resource the newest stays. How many were taken.
+
+        Raises:
+            ValueError: one lacks an id, a time, or what every order or product has.
+        """
+        taken = 0
+        for body in bodies:
+            if not str(body.get("id")).isdigit():
+                raise ValueError(f"a {kind} needs a numeric id")
+            try:
+                self._shown(kind, body)
+            except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+                raise ValueError(f"{kind} {body['id']} is not one that Shopify has") from error
+            known = self._bodies[kind].get(body["id"])
+            if known is None or _changed_at(known) <= _changed_at(body):
+                self._bodies[kind][body["id"]] = body
+                taken += 1
+        return taken
+
+    def root(self) -> Json:
+        """What the root fields of a query resolve to."""
+        return {
+            "orders": self._search("Order"),
+            "products": self._search("Product"),
+            "order": lambda _info, id: self._node("Order", id),  # noqa: A006  # GraphQL's name
+            "product": lambda _info, id: self._node("Product", id),  # noqa: A006
+            "node": lambda _info, id: self._any(id),  # noqa: A006
+            "nodes": lambda _info, ids: [self._any(one) for one in ids],
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many of each kind there are."""
+        return {kind: len(bodies) for kind, bodies in self._bodies.items()}
+
+    def _any(self, global_id: str) -> Json | None:
+        return next((n for kind in self._bodies if (n := self._node(kind, global_id))), None)
+
+    def _node(self, kind: str, global_id: str) -> Json | None:
+        number = global_id.removeprefix(gid(kind, ""))
+        body = self._bodies[kind].get(int(number)) if number.isdigit() else None
+        return self._shown(kind, body) if body else None
+
+    def _shown(self, kind: str, body: Json) -> Json:
+        return order_node(body, self.domain) if kind == "Order" else product_node(body)
+
+    def _search(self, kind: str) -> Any:
+        def resolve(
+            _info: object,
+            first: int = 0,
+            after: str | None = None,
+            query: str = "",
+            sortKey: str = "ID",  # noqa: N803  # GraphQL's name
+            **_others: object,
+        ) -> Json:
+            found = [body for body in self._bodies[kind].values() if _fits(body, query)]
+            found.sort(key=lambda body: _place(body, sortKey))
+            if after:
+                begin = base64.b64decode(after).decode()
+                found = [body for body in found if _cursor(body, sortKey) > begin]
+            page = found[:first]
+            cursors = [base64.b64encode(_cursor(one, sortKey).encode()).decode() for one in page]
+            nodes = [self._shown(kind, body) for body in page]
+            return connection_of(nodes, cursors, more=len(found) > len(page))
+
+        return resolve
+
+
+def _fits(body: Json, query: str | None) -> bool:
+    changed = _changed_at(body)
+    rest = _TERM.sub("", query or "").strip()
+    if rest:
+        raise SearchError(f"this shop searches by updated_at alone, not by {rest!r}")
+    for comparison, text in _TERM.findall(query or ""):
+        bound = datetime.fromisoformat(text).timestamp()
+        fits = {
+            ">=": changed >= bound,
+            "<=": changed <= bound,
+            ">": changed > bound,
+            "<": changed < bound,
+        }
+        if not fits[comparison]:
+            return False
+    return True
+
+
+def _changed_at(body: Json) -> float:
+    """Unix time of a body's last change, to the second."""
+    return float(int(datetime.fromisoformat(str(body.get("updated_at"))).timestamp()))
+
+
+def _place(body: Json, sort_key: str) -> tuple[float, int]:
+    return (_changed_at(body) if sort_key == "UPDATED_AT" else 0.0, body["id"])
+
+
+def _cursor(body: Json, sort_key: str) -> str:
+    """Sorts as text in the order of `_place`."""
+    changed, number = _place(body, sort_key)
+    return f"{int(changed):012d}:{number:020d}"
