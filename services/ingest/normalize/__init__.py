@@ -15,10 +15,11 @@ from services.ingest.normalize.model import (
     StateView,
     TopicNotUsed,
 )
-from services.ingest.normalize.sequence import apply, compare
+from services.ingest.normalize.sequence import DETAILS, apply, compare
 from services.ingest.normalize.topics import TOPICS, normalize
 
 __all__ = [
+    "DETAILS",
     "TOPICS",
     "Applied",
     "DeliveryMeta",

@@ -29,7 +29,7 @@ LACKED: Final[Mapping[str, Mapping[str, str]]] = {
         "subtotal": "summed over the lines; presentment money may differ in the last digit",
         "line_items.variant_id": "null once the variant is deleted; webhooks keep it",
         "line_items.product_id": "null once the product is deleted; some webhooks keep it",
-        "refunds": "the first 10, and of each the first 20 lines and 5 transactions",
+        "refunds": "both currencies; the first 10, of each the first 20 lines and 5 transactions",
     },
     "product": {
         "images.image_id": "the id of the medium, which is another than the image's",
