@@ -26,6 +26,7 @@ from libs.errors import Kind as ErrorKind
 from libs.errors import ServiceError
 from libs.ids import Ids
 from libs.keys import KeySource
+from libs.shopify.admin import ACCESS_DENIED
 from libs.telemetry import Metrics, Tracer
 from services.ingest.adapters.marks import Watermarks
 from services.ingest.adapters.shopify import (
@@ -200,8 +201,17 @@ class Reconciler:
         async with self._leases.of(shop.handle) as lease:
             if not await lease.hold():
                 return
+            denied: ServiceError | None = None
             for kind in KINDS:
-                await self._compare_counted(shop, kind, lease)
+                try:
+                    await self._compare_counted(shop, kind, lease)
+                except ServiceError as error:
+                    # A scope that is missing for one kind says nothing of the other.
+                    if error.code != ACCESS_DENIED:
+                        raise
+                    denied = error
+            if denied is not None:
+                raise denied
 
     async def _compare_counted(self, shop: ShopView, kind: Kind, lease: Lease) -> None:
         now_s = self._clock.now_ns() / 1e9

@@ -151,7 +151,10 @@ class Suite:
         )
 
     def processor(
-        self, log: CommitLog | None = None, kind: type[BatchProcessor] = BatchProcessor
+        self,
+        log: CommitLog | None = None,
+        kind: type[BatchProcessor] = BatchProcessor,
+        on_tied: Callable[[str, str], None] = lambda _shop, _product_id: None,
     ) -> BatchProcessor:
         return kind(
             nats=self.nats,
@@ -163,6 +166,7 @@ class Suite:
             metrics=self.metrics,
             clock=_CLOCK,
             burials=self.burials,
+            on_tied=on_tied,
         )
 
     def normalizer(
