@@ -139,11 +139,12 @@ def _deny(data: Json, field: str | None) -> list[list[str | int]]:
             data[root] = None
             paths.append([root])
             continue
+        above: list[str | int] = [root] if isinstance(value, list) else [root, "nodes"]
         nodes = value if isinstance(value, list) else (value or {}).get("nodes", [])
         for place, node in enumerate(nodes):
             if isinstance(node, dict) and field in node:
                 node[field] = None
-                paths.append([root, place, field])
+                paths.append([*above, place, field])
     return paths
 
 

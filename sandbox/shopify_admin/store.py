@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import operator
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,6 +14,12 @@ from sandbox.shopify_admin.shapes import connection_of, gid, order_node, product
 Json = dict[str, Any]
 
 _TERM: Final = re.compile(r"updated_at:(>=|<=|>|<)['\"]?([^'\"\s]+)['\"]?")
+_COMPARISONS: Final = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 class SearchError(ValueError):
@@ -77,11 +84,12 @@ class Store:
             _info: object,
             first: int = 0,
             after: str | None = None,
-            query: str = "",
+            query: str | None = "",
             sortKey: str = "ID",  # noqa: N803  # GraphQL's name
             **_others: object,
         ) -> Json:
-            found = [body for body in self._bodies[kind].values() if _fits(body, query)]
+            bounds = _bounds(query or "")
+            found = [body for body in self._bodies[kind].values() if _fits(body, bounds)]
             found.sort(key=lambda body: _place(body, sortKey))
             if after:
                 begin = base64.b64decode(after).decode()
@@ -94,22 +102,24 @@ class Store:
         return resolve
 
 
-def _fits(body: Json, query: str | None) -> bool:
-    changed = _changed_at(body)
-    rest = _TERM.sub("", query or "").strip()
+def _bounds(query: str) -> list[tuple[str, float]]:
+    """The comparisons with `updated_at` that a search is made of.
+
+    Raises:
+        SearchError: it is made of more.
+    """
+    rest = _TERM.sub("", query).strip()
     if rest:
         raise SearchError(f"this shop searches by updated_at alone, not by {rest!r}")
-    for comparison, text in _TERM.findall(query or ""):
-        bound = datetime.fromisoformat(text).timestamp()
-        fits = {
-            ">=": changed >= bound,
-            "<=": changed <= bound,
-            ">": changed > bound,
-            "<": changed < bound,
-        }
-        if not fits[comparison]:
-            return False
-    return True
+    return [
+        (comparison, datetime.fromisoformat(text).timestamp())
+        for comparison, text in _TERM.findall(query)
+    ]
+
+
+def _fits(body: Json, bounds: list[tuple[str, float]]) -> bool:
+    changed = _changed_at(body)
+    return all(_COMPARISONS[comparison](changed, bound) for comparison, bound in bounds)
 
 
 def _changed_at(body: Json) -> float:

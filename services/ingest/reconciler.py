@@ -247,10 +247,12 @@ class Reconciler:
             if cursor is None or len(settled) < len(page.listed):
                 break
             through_s = max(through_s, settled[-1].updated_at_s if settled else through_s)
-            await self._watermarks.save(shop, kind.name, Mark(through_s, False, now_s))  # noqa: FBT003
+            await self._watermarks.save(
+                shop, kind.name, Mark(through_s=through_s, is_complete=False, ran_at_s=now_s)
+            )
         else:
             return "bounded"
-        mark = Mark(max(begin_s, settled_s), True, now_s)  # noqa: FBT003
+        mark = Mark(through_s=max(begin_s, settled_s), is_complete=True, ran_at_s=now_s)
         await self._watermarks.save(shop, kind.name, mark)
         return "done"
 

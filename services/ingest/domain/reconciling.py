@@ -20,7 +20,7 @@ class Rules:
     """How far back the first run looks, and never further than the shop's activation."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """How far one kind of one shop has been compared."""
 

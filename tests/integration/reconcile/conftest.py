@@ -97,9 +97,7 @@ class Field:
             leases=ShopLeases(suite.nats, self._log(subjects.LEASES), CLOCK, suite.ids),
             watermarks=self.watermarks,
             reader=ShopifyReader(admin),
-            inject=Inject(
-                keys=suite.keys, committer=committer, tracer=suite.tracer, clock=CLOCK
-            ),
+            inject=Inject(keys=suite.keys, committer=committer, tracer=suite.tracer, clock=CLOCK),
             shops=self.connections,
             metrics=metrics,
             clock=clock,

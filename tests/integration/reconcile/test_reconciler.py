@@ -141,7 +141,9 @@ async def test_what_shopify_lists_late_is_found_within_the_overlap_and_not_beyon
     field: Field,
 ) -> None:
     now_s = CLOCK.now_ns() / 1e9
-    await field.watermarks.save(SHOP, "order", Mark(now_s - 1000, True, 0.0))
+    await field.watermarks.save(
+        SHOP, "order", Mark(through_s=now_s - 1000, is_complete=True, ran_at_s=0.0)
+    )
     field.shopify.put(orders=[an_order(1, 1200), an_order(2, 1400)])
 
     await field.compared()

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -121,10 +122,20 @@ def product_body(product_id: int, updated_at: str) -> bytes:
 
 
 @asynccontextmanager
-async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
-    """The services on `server`, for a shop of its own with the pixels C1 and C2."""
-    shop = f"s{new_id()}"
-    _write_connections(directory / "connections.yaml", shop)
+async def rig_at(
+    server: NatsServer,
+    directory: Path,
+    *,
+    shop: str = "",
+    entry: Mapping[str, Any] = MappingProxyType({}),
+    ingest_changes: Mapping[str, Any] = MappingProxyType({}),
+) -> AsyncIterator[Rig]:
+    """The services on `server`, for a shop of its own with the pixels C1 and C2.
+
+    `entry` replaces parts of the shop's entry in the connections file.
+    """
+    shop = shop or f"s{new_id()}"
+    _write_connections(directory / "connections.yaml", shop, entry)
     kek_file = server.directory / "kek"
     if not kek_file.exists():
         create_kek(kek_file)
@@ -143,7 +154,7 @@ async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
         url = await tiktok.start()
         stack.push_async_callback(tiktok.stop)
-        for_ingest = ingest_settings.Settings(**common, http_address=_ANY)
+        for_ingest = ingest_settings.Settings(**common, http_address=_ANY, **ingest_changes)
         base = await stack.enter_async_context(foundation(for_ingest, Telemetry.null(), _CLOCK))
         parts = await stack.enter_async_context(ingest(for_ingest, base, ingest_settings.Role.ALL))
         first = await stack.enter_async_context(_served(parts, base))
@@ -175,7 +186,7 @@ async def _served(parts: Mapping[str, Part], base: Foundation) -> AsyncIterator[
         await asyncio.wait_for(running, WITHIN_S)
 
 
-def _write_connections(path: Path, shop: str) -> None:
+def _write_connections(path: Path, shop: str, changes: Mapping[str, Any]) -> None:
     pixels = [{"access_token": _TOKEN, "pixel_code": code} for code in ("C1", "C2")]
     entry = {
         "shop": f"{shop}.myshopify.com",
@@ -184,5 +195,6 @@ def _write_connections(path: Path, shop: str) -> None:
         "active_since": "2020-01-01T00:00:00Z",
         "shopify": {"webhook_secrets": ["secret"]},
         "tiktok_events": pixels,
+        **changes,
     }
     path.write_text(yaml.safe_dump({"connections": [entry]}), encoding="utf-8")

@@ -57,14 +57,20 @@ def test_a_first_run_looks_back_as_far_as_the_rule_says_but_never_before_activat
 
 
 def test_a_run_begins_before_the_last_ones_end_unless_that_one_was_cut_short() -> None:
-    assert since_s(Mark(5_000.0, True, 1.0), 0.0, 10_000.0, RULES) == 4_940.0
-    assert since_s(Mark(5_000.0, False, 1.0), 0.0, 10_000.0, RULES) == 5_000.0
+    assert (
+        since_s(Mark(through_s=5_000.0, is_complete=True, ran_at_s=1.0), 0.0, 10_000.0, RULES)
+        == 4_940.0
+    )
+    assert (
+        since_s(Mark(through_s=5_000.0, is_complete=False, ran_at_s=1.0), 0.0, 10_000.0, RULES)
+        == 5_000.0
+    )
 
 
 def test_a_shop_that_somebody_just_compared_is_not_due() -> None:
     assert is_due(None, 10_000.0, RULES)
-    assert not is_due(Mark(0.0, True, 9_800.0), 10_000.0, RULES)
-    assert is_due(Mark(0.0, True, 9_725.0), 10_000.0, RULES)
+    assert not is_due(Mark(through_s=0.0, is_complete=True, ran_at_s=9_800.0), 10_000.0, RULES)
+    assert is_due(Mark(through_s=0.0, is_complete=True, ran_at_s=9_725.0), 10_000.0, RULES)
 
 
 def test_one_version_of_a_resource_has_one_delivery_id_and_another_version_another() -> None:

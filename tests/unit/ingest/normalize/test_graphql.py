@@ -137,13 +137,13 @@ def test_a_node_of_which_every_field_is_odd_still_becomes_a_resource(topic: str)
 
 
 def test_the_table_of_what_is_lacked_names_fields_that_there_are() -> None:
-    messages = {"order": order_pb2.Order, "product": product_pb2.Product}
+    messages = {"order": order_pb2.Order(), "product": product_pb2.Product()}
     for kind, table in LACKED.items():
         for path in table:
             descriptor = messages[kind].DESCRIPTOR
             for step in path.split("."):
-                field = descriptor.fields_by_name[step]
-                descriptor = field.message_type or descriptor
+                assert step in descriptor.fields_by_name, f"{kind}.{path}"
+                descriptor = descriptor.fields_by_name[step].message_type or descriptor
 
 
 def test_what_an_order_keeps_of_its_webhooks_is_in_the_table_of_what_is_lacked() -> None:
