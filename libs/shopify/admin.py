@@ -17,6 +17,7 @@ from libs.errors import Kind, ServiceError, permanent
 from libs.http.classify import retry_after_s
 from libs.http.client import Answer, Request, Upstream
 from libs.limits import BucketSeen, Limiter, Priority
+from libs.limits.shopify import graphql_bucket
 from libs.retry import RetryPolicy
 from libs.telemetry import Metrics
 from tidewire.connections.v1.connection_pb2 import CONNECTION_KIND_SHOPIFY
@@ -62,18 +63,11 @@ class Told:
 
 class _Cost(msgspec.Struct):
     requested: float = msgspec.field(name="requestedQueryCost", default=0.0)
-    status: dict[str, float] = msgspec.field(name="throttleStatus", default_factory=dict)
+    status: Any = msgspec.field(name="throttleStatus", default=None)
 
     @property
     def bucket(self) -> BucketSeen | None:
-        try:
-            return BucketSeen(
-                capacity=self.status["maximumAvailable"],
-                available=self.status["currentlyAvailable"],
-                restore_per_s=self.status["restoreRate"],
-            )
-        except KeyError:
-            return None
+        return graphql_bucket({"extensions": {"cost": {"throttleStatus": self.status}}})
 
 
 class _Extensions(msgspec.Struct):

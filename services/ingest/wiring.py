@@ -50,14 +50,14 @@ async def ingest(
     parts["committer"] = committer
     async with http_session() as session:
         if role in (Role.NORMALIZER, Role.ALL):
-            limiter = parts["limiter"] = base.limiter()
-            reconciler = _reconciler(settings, base, committer, session, limiter.limiter)
+            limits = base.limiter()
+            reconciler = _reconciler(settings, base, committer, limits.limiter, session)
             # The door must stay open whatever becomes of deliveries: what shares its process with
             # it stops without a word to whoever sends webhooks here.
             readiness = base.readiness if role is Role.NORMALIZER else None
             parts |= _normalizer(settings, base, readiness, reconciler.note_tied)
             if settings.reconcile_every_s > 0:
-                parts["reconciler"] = reconciler
+                parts |= {"limits": limits, "reconciler": reconciler}
         if role in (Role.HTTP, Role.ALL):
             parts["grpc"] = _rpc(settings, base, committer)
             parts["http"] = _http(settings, base, committer)
@@ -68,8 +68,8 @@ def _reconciler(
     settings: Settings,
     base: Foundation,
     committer: GroupCommitter,
-    session: ClientSession,
     limiter: Limiter,
+    session: ClientSession,
 ) -> Reconciler:
     admin = ShopifyAdmin(
         base_url=settings.shopify_base_url,

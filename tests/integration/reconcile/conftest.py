@@ -19,13 +19,13 @@ from libs.connections import FileConnections
 from libs.http.session import http_session
 from libs.keys import MemoryKeySource
 from libs.limits import Limiter
-from libs.limits.own import OwnLimiter
 from libs.telemetry import Metrics
 from services.ingest.adapters.marks import Watermarks
 from services.ingest.adapters.shopify import ShopifyReader
 from services.ingest.domain.reconciling import Rules
 from services.ingest.reconciler import Inject, Reconciler, ShopLeases
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.own_limiter import OwnLimiter
 from tests.integration.ingest.harness import (
     Suite,
     connection,

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from libs.bus.api import js_api
+from libs.ids import system_random
+from libs.limits import DeclaredLimits, LimiterPart
 from libs.resources import MESSAGES
 from libs.telemetry import Metrics
 from services.ingest.domain.reconciling import Mark
@@ -195,6 +197,33 @@ async def test_a_backfill_that_follows_the_bucket_is_never_throttled(field: Fiel
     assert len(await field.injected()) == 80
     assert ledger.count(outcome="throttled") == 0
     assert sum(call.requested for call in ledger.calls) > 4 * bucket.capacity
+
+
+async def test_replicas_that_share_the_real_limiter_are_never_throttled_together(
+    field: Field,
+) -> None:
+    for domain in (DOMAIN, OTHER_DOMAIN):
+        field.shopify.sandbox.bucket(domain).restore_per_s = 1000.0
+    field.shopify.put(orders=[an_order(number) for number in range(1, 41)])
+    field.shopify.put(orders=[an_order(number) for number in range(1, 41)], domain=OTHER_DOMAIN)
+    parts = [
+        LimiterPart(
+            field.suite.nats,
+            declared=DeclaredLimits("shopify.*.graphql=2000@1000/s"),
+            clock=CLOCK,
+            ids=field.suite.ids,
+            random=system_random,
+            metrics=Metrics(),
+        )
+        for _ in range(2)
+    ]
+
+    async with running(parts[0]), running(parts[1]):
+        replicas = [await field.reconciler(limiter=part.limiter) for part in parts]
+        await asyncio.gather(*(one.compare_all() for one in replicas))
+
+    assert len(await field.injected()) == 80
+    assert field.shopify.sandbox.ledger.count(outcome="throttled") == 0
 
 
 async def test_a_throttle_is_waited_out(field: Field) -> None:

@@ -5,7 +5,7 @@ import pytest
 from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
 from libs.limits import BucketSeen, Priority
-from libs.limits.own import OwnLimiter
+from tests.fakes.own_limiter import OwnLimiter
 
 LIMIT = "shopify.example.graphql"
 
