@@ -133,7 +133,7 @@ async def test_a_throttle_in_the_body_says_when_the_bucket_will_hold_enough(benc
     error = await bench.refused(100)
 
     assert (error.kind, error.code) == (Kind.THROTTLED, "throttled")
-    assert error.retry_after_s == pytest.approx((12 - 2) / 100, abs=0.02)
+    assert error.retry_after_s == pytest.approx((12 - 2) / 100, abs=0.01)
     assert [(limits, code) for limits, _, code in bench.limiter.reports] == [
         ((BUCKET,), "throttled")
     ]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from libs.bus import subjects
 from libs.bus.api import js_api
 from libs.ids import system_random
 from libs.limits import DeclaredLimits, LimiterPart
@@ -83,6 +84,17 @@ async def test_an_order_whose_payment_was_not_told_is_paid_with_the_browser_it_w
     record = record_pb2.FactRecord.FromString(fact.data)
     told = fact_pb2.Fact.FromString(await field.suite.vault.open_bytes(record.payload, SHOP))
     assert told.order_paid.order.client.user_agent == "Mozilla/5.0"
+
+
+async def test_what_was_injected_once_is_not_injected_again_whatever_became_of_it(field: Field) -> None:
+    field.shopify.put(orders=[an_order(7)])
+    await field.compared()
+    name = subjects.state("order", SHOP, "7")
+    await js_api(field.suite.nats, "STREAM.PURGE.COMMERCE", {"filter": name})
+
+    await field.compared()
+
+    assert len(await field.injected()) == 1
 
 
 async def test_what_has_just_changed_is_left_to_its_webhook(field: Field) -> None:
