@@ -86,7 +86,9 @@ async def test_an_order_whose_payment_was_not_told_is_paid_with_the_browser_it_w
     assert told.order_paid.order.client.user_agent == "Mozilla/5.0"
 
 
-async def test_what_was_injected_once_is_not_injected_again_whatever_became_of_it(field: Field) -> None:
+async def test_what_was_injected_once_is_not_injected_again_whatever_became_of_it(
+    field: Field,
+) -> None:
     field.shopify.put(orders=[an_order(7, seconds_ago=60)])
     await field.compared()
     name = subjects.state("order", SHOP, "7")
