@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
+import structlog
+
 from libs.errors import ServiceError, permanent
 from libs.limits import Priority
 from libs.shopify.admin import MAX_COST_EXCEEDED, Operation, ShopifyAdmin
@@ -19,6 +21,8 @@ from services.ingest.domain.reconciling import Listed
 from services.ingest.normalize.instants import instant
 from services.ingest.normalize.node import tail
 from services.ingest.normalize.orders import rank_of
+
+_log = structlog.stdlib.get_logger()
 
 LIST_PAGE: Final = 250
 """The most that Shopify gives at once."""
@@ -200,24 +204,28 @@ class ShopifyReader:
             return first + await self.whole(shop, kind, gids[middle:])
         found = [node for node in told.data.get("nodes") or () if isinstance(node, dict)]
         if kind is ORDERS:
-            for node in found:
-                await self._complete_lines(shop, node)
+            found = [node for node in found if await self._is_completed(shop, node)]
         return [Whole(_listed(kind, node), node, told.api_version) for node in found]
 
-    async def _complete_lines(self, shop: str, node: dict[str, Any]) -> None:
-        """Adds the lines that did not come with the order: one with half its lines is edited."""
+    async def _is_completed(self, shop: str, node: dict[str, Any]) -> bool:
+        """Whether an order has all its lines, once those are added that did not come with it.
+
+        One with half its lines would look edited. One that is gone by now is left out, and so is
+        one without end, which would hold up its shop for ever.
+        """
         for _ in range(_LINE_PAGES_MAX):
             page = node["lineItems"]["pageInfo"]
             if not page["hasNextPage"]:
-                return
+                return True
             variables = {"id": node["id"], "first": _LINES_MORE, "after": page["endCursor"]}
             told = await self._call(shop, rest_of_lines(), variables, size=_LINES_MORE)
             more = (told.data.get("order") or {}).get("lineItems")
             if not more:
-                break
+                return False
             node["lineItems"]["nodes"] += more["nodes"]
             node["lineItems"]["pageInfo"] = more["pageInfo"]
-        raise permanent("lines_without_end", f"order {node['id']} has more lines than Shopify lets")
+        _log.error("order_lines_without_end", shop=shop, order=node["id"])
+        return False
 
     async def _call(
         self, shop: str, operation: Operation, variables: Mapping[str, Any], *, size: int
