@@ -67,7 +67,7 @@ def status_error(
     if status in (401, 403):
         return ServiceError(Kind.AUTH, code, message)
     if status in _RETRYABLE_STATUSES or status >= 500:
-        asked_s = retry_after_s(headers, now) if _header(headers) else None
+        asked_s = asked_wait_s(headers, now)
         return ServiceError(Kind.RETRYABLE, code, message, retry_after_s=asked_s)
     return ServiceError(Kind.PERMANENT, code, message)
 
@@ -86,6 +86,11 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float:
     if asked_s is None:
         return RETRY_AFTER_DEFAULT_S
     return min(max(asked_s, 0.0), _RETRY_AFTER_MOST_S)
+
+
+def asked_wait_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """As `retry_after_s`; None where the answer asks for no wait."""
+    return retry_after_s(headers, now) if _header(headers) else None
 
 
 def _header(headers: Mapping[str, str]) -> str:

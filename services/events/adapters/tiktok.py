@@ -11,17 +11,19 @@ from libs import metric_names
 from libs.clock import Clock
 from libs.connections import Credentials
 from libs.errors import ServiceError
+from libs.http import classify
 from libs.http.client import Answer, Limit, Request, Unlimited, Upstream
 from libs.retry import RetryPolicy
 from libs.telemetry import Metrics
-from services.events.domain.answers import Answered, answered, refused
+from services.events.domain.answers import Answered, answered, refused, unreadable
 from services.events.domain.dialect import HttpRequest
 
 _NAME: Final = "tiktok"
 
 
 def _check(answer: Answer) -> ServiceError | None:
-    return refused(answer.status, answer.body)
+    asked_s = classify.asked_wait_s(answer.headers, answer.received_at)
+    return refused(answer.status, answer.body, asked_s)
 
 
 class TikTokEvents:
@@ -87,6 +89,9 @@ class TikTokEvents:
             return await self._upstream.call(request)
         except ServiceError as error:
             result = error.kind.value
+            if error.code == classify.TOO_LARGE:
+                # Nothing that TikTok says is so long: a page of somebody's on the way.
+                raise unreadable(200) from error
             raise
         finally:
             self._seconds.observe(self._clock.monotonic_s() - started_s)

@@ -1,11 +1,12 @@
 """What TikTok's answer means: decided by the body's code, never by HTTP 200 alone. Pure.
 
-Codes and their meaning: TikTok API for Business, appendix of return codes (1737172488964097) and
-the contract of the Events API, section 9. Messages are not kept: they may quote a shopper's data.
+Codes and what to do about them: `libs.tiktok.return_codes`. Messages are not kept: they may quote a
+shopper's data.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Final
 import msgspec
 
 from libs.errors import Kind, ServiceError
+from libs.tiktok import Action, Scope, return_code
 
 
 class Meaning(StrEnum):
@@ -35,40 +37,46 @@ class Answered:
 
 
 class RefusedError(ServiceError):
-    """A refusal, with the code and, where TikTok names it, the position of the event at fault."""
+    """A refusal, with the code and, where TikTok names it, the position of the event at fault.
 
-    def __init__(self, kind: Kind, code: int, request_id: str, at: int | None, field: str) -> None:
+    The code is the HTTP status where the answer has none of TikTok's. `scope` says who else would
+    be told the same now, `divisible` whether smaller requests may fare better; both follow from the
+    code unless given.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        code: int,
+        request_id: str,
+        at: int | None,
+        field: str,
+        *,
+        scope: Scope | None = None,
+        divisible: bool | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(
             kind,
             f"upstream_{code}",
             f"TikTok refused with code {code}" + (f" for the field {field}" if field else ""),
             path=field or None,
+            retry_after_s=retry_after_s,
         )
+        row = return_code(code)
         self.upstream_code = code
         self.request_id = request_id
         self.at = at
-
-    @property
-    def divisible(self) -> bool:
-        """Whether smaller requests may fare better: not where the envelope is at fault."""
-        return self.kind is Kind.PERMANENT and self.upstream_code not in _ENVELOPE
+        self.scope = row.scope if scope is None else scope
+        self.divisible = row.action is Action.PERMANENT if divisible is None else divisible
 
 
-_OK: Final = 0
-_UNCERTAIN: Final = frozenset({20001, 40050})
-_THROTTLED: Final = frozenset({40016, 40100, 40132, 40133, 61000})
-# Whatever is wrong with token, app, account or standing: a person mends it, no event is at fault.
-_CREDENTIALS: Final = frozenset(
-    {40001, 40101, 40102, 40103, 40104, 40105, 40106, 40107, 40110, 40113, 40115, 40116, 40118,
-     40119, 40124, 40125, 41000, 41001}
-)  # fmt: skip
-_RETRYABLE: Final = frozenset({40200, 40201, 40202, 60001})
-_ENVELOPE: Final = frozenset({40007, 40010, 40051, 40063})
-"""Event source, host, version or partner: the same in every request, so none is worth dividing."""
-_SERVER_SIDE_FROM: Final = 50_000
-# "Too many items" is no throttle: it never passes by waiting.
-_TOO_FREQUENT: Final = re.compile(r"too\s+many\s+requests|frequen", re.IGNORECASE)
-_TRANSIENT: Final = re.compile(r"timeout|redis|internal", re.IGNORECASE)
+_MEANINGS: Final = {Action.DELIVERED: Meaning.DELIVERED, Action.UNCERTAIN: Meaning.UNCERTAIN}
+_STATUSES_OF_CONTENT: Final = frozenset({400, 413, 422})
+"""One bad or large event may be why; without it the others may pass."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_NAMES_A_FAILURE: Final = re.compile("fail|error", re.IGNORECASE)
 
 # `data.0.event_id`, `Batch.3.properties.contents.0.content_id`: which event, which field.
 _NAMED: Final = re.compile(
@@ -96,22 +104,10 @@ _FIELDS: Final = frozenset(
 )  # fmt: skip
 
 
-def kind_of(code: int, message: str) -> Kind:
-    """What to do about a refusal. Codes from 50000 up are the server's own trouble."""
-    if code in _THROTTLED or (code == 40000 and _TOO_FREQUENT.search(message)):
-        return Kind.THROTTLED
-    if code in _CREDENTIALS:
-        return Kind.AUTH
-    if code in _RETRYABLE or code >= _SERVER_SIDE_FROM:
-        return Kind.RETRYABLE
-    # 40700 is used for broken input and for inner time-outs alike; only the words tell.
-    if code == 40700 and _TRANSIENT.search(message):
-        return Kind.RETRYABLE
-    return Kind.PERMANENT
-
-
-def answered(status: int, body: bytes) -> Answered:
+def answered(status: int, body: bytes, retry_after_s: float | None = None) -> Answered:
     """What a body says that came with an HTTP status below 300.
+
+    `retry_after_s` is the wait that the answer's headers ask for, where they ask for one.
 
     Raises:
         RefusedError: TikTok said no; its kind says what to do.
@@ -119,55 +115,125 @@ def answered(status: int, body: bytes) -> Answered:
     """
     found = _body(body)
     if found is None:
-        raise unreadable(status)
-    code, message, request_id = found
-    if code == _OK:
-        return Answered(Meaning.DELIVERED, code, request_id)
-    if code in _UNCERTAIN:
-        return Answered(Meaning.UNCERTAIN, code, request_id)
-    at, field = _place(message)
-    raise RefusedError(kind_of(code, message), code, request_id, at, field)
+        raise unreadable(status, retry_after_s)
+    row = return_code(found.code, found.message)
+    kind = row.action.kind
+    if kind is None:
+        meaning = Meaning.UNCERTAIN if found.lists_failures else _MEANINGS[row.action]
+        return Answered(meaning, found.code, found.request_id)
+    at, field = _place(found.message)
+    raise RefusedError(
+        kind,
+        found.code,
+        found.request_id,
+        at,
+        field,
+        scope=row.scope,
+        divisible=row.action is Action.PERMANENT,
+        # A date on a refusal that no wait mends must not make anybody wait.
+        retry_after_s=retry_after_s if row.action.is_worth_retrying else None,
+    )
 
 
-def refused(status: int, body: bytes) -> ServiceError | None:
-    """The error that an answer amounts to, whatever its status; None where it says yes.
+def refused(status: int, body: bytes, retry_after_s: float | None = None) -> ServiceError | None:
+    """The error that an answer amounts to, whatever its status.
 
-    The code outranks the status, with one exception: a yes under a failing status is no yes.
+    None where it says yes, or where nothing is to be said beyond its failing status. The code
+    outranks the status, with one exception: a yes under a failing status is no yes.
     """
     try:
-        answered(status, body)
+        answered(status, body, retry_after_s)
     except RefusedError as error:
         return error
     except ServiceError as error:
         # Without a readable body the status is all there is; 200 alone is no success.
-        return error if status < 300 else None
+        if status < 300:
+            return error
+    if 300 <= status < 400:
+        # Somebody between us and TikTok: we follow nobody, and no event is at fault.
+        return unreadable(status, retry_after_s)
+    if status in _STATUSES_OF_CONTENT:
+        return RefusedError(Kind.PERMANENT, status, "", None, "", scope=Scope.ENVELOPE)
     return None
 
 
-def unreadable(status: int) -> ServiceError:
+def scope_of(error: ServiceError) -> Scope | None:
+    """How far trouble with TikTok reaches, at most; None where TikTok is not what failed.
+
+    Without a code the kind of trouble tells: a time-out or a 503 may be everybody's, a 401 is of
+    the token that was sent.
+    """
+    if isinstance(error, RefusedError):
+        return error.scope
+    if not error.code.startswith("upstream_"):
+        return None
+    match error.kind:
+        case Kind.RETRYABLE:
+            return Scope.UPSTREAM
+        case Kind.THROTTLED:
+            return Scope.APP
+        case Kind.AUTH:
+            return Scope.CONNECTION
+        case Kind.PERMANENT:
+            return Scope.ENVELOPE
+
+
+def unreadable(status: int, retry_after_s: float | None = None) -> ServiceError:
     """The error of an answer whose body cannot be read."""
     return ServiceError(
         Kind.RETRYABLE,
         "upstream_answer_unreadable",
         f"TikTok answered {status} with a body that is not its own; the events may have arrived",
+        retry_after_s=retry_after_s,
     )
 
 
-def _body(body: bytes) -> tuple[int, str, str] | None:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a readable body says. The message is for deciding only: it may quote a person."""
+
+    code: int
+    message: str
+    request_id: str
+    lists_failures: bool
+
+
+def _body(body: bytes) -> _Said | None:
+    """What `body` says, where it can be but one thing."""
+    text = body.removeprefix(_BOM)
     try:
-        decoded: object = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if not isinstance(decoded, Mapping):
+        decoded: object = msgspec.json.decode(text)
+        if not isinstance(decoded, Mapping) or _says_twice(text, "code"):
+            return None
+    except (ValueError, RecursionError):
         return None
     code = decoded.get("code")
-    if not isinstance(code, int) or isinstance(code, bool):
-        return None
-    if code not in _CODES:
+    if not isinstance(code, int) or isinstance(code, bool) or code not in _CODES:
         return None
     request_id = str(decoded.get("request_id") or "")
-    known_id = request_id if _REQUEST_ID.fullmatch(request_id) else ""
-    return code, str(decoded.get("message") or ""), known_id
+    return _Said(
+        code,
+        str(decoded.get("message") or ""),
+        request_id if _REQUEST_ID.fullmatch(request_id) else "",
+        _lists_failures(decoded) or _lists_failures(decoded.get("data")),
+    )
+
+
+def _says_twice(text: bytes, name: str) -> bool:
+    """Whether the outermost object has `name` more than once: readers then differ on which counts.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    pairs: tuple[tuple[str, object], ...] = json.loads(text, object_pairs_hook=tuple)
+    return sum(found == name for found, _ in pairs) > 1
+
+
+def _lists_failures(part: object) -> bool:
+    """Whether a yes has something beside it that says no. No source shows such an answer."""
+    return isinstance(part, Mapping) and any(
+        value and _NAMES_A_FAILURE.search(str(name)) for name, value in part.items()
+    )
 
 
 def _place(message: str) -> tuple[int | None, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -20,6 +23,7 @@ from services.events.domain.answers import Answered, Meaning, RefusedError
 from services.events.domain.dialects import dialect_of
 from services.events.domain.model import MatchKeys, Page
 from services.events.domain.settings import DialectName
+from tests.unit.events_service.answer_shapes import SHAPES, Shape, verdict_on
 from tests.unit.events_service.fakes import conversion, pixel
 
 _TOKEN: Final = "token"
@@ -128,3 +132,39 @@ async def test_nobody_listening_is_retryable(bench: Bench) -> None:
     await bench.tiktok.stop()
 
     assert (await bench.failure()).kind is Kind.RETRYABLE
+
+
+@asynccontextmanager
+async def answering(sent: bytes) -> AsyncIterator[TikTokEvents]:
+    """The adapter before somebody who answers any request with these bytes and hangs up."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        [length] = [line for line in head.lower().split(b"\r\n") if b"content-length" in line]
+        await reader.readexactly(int(length.partition(b":")[2]))
+        writer.write(sent)
+        # Whoever has read enough of an endless page is gone before its end.
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, http_session() as session:
+        yield TikTokEvents(url, session, OneToken(), SystemClock(), Metrics(), timeout_s=5.0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+async def test_every_shape_means_the_same_off_a_socket(shape: Shape) -> None:
+    [request] = dialect_of(DialectName.EVENT_TRACK).encode(
+        [conversion("e1", page=_PAGE)], pixel().settings
+    )
+
+    found: Answered | ServiceError
+    async with answering(shape.sent) as api:
+        try:
+            found = await api.send(request, "one", {})
+        except ServiceError as error:
+            found = error
+
+    assert verdict_on(found) == shape.verdict
