@@ -11,6 +11,7 @@ from libs.bus import subjects
 from libs.bus.burial import BurialPolicy, BurialWatch, tell
 from libs.bus.consumer import Consumer
 from libs.bus.dead_letters import DeadLetterStore
+from libs.bus.grouped_log import GroupedLog
 from libs.bus.lag import LagWatch
 from libs.bus.lease import Lease
 from libs.bus.parking import ParkingLot
@@ -52,7 +53,7 @@ async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[
         limiter = base.limiter()
         marks = TokenMarks(base.connections)
         gatekeeper = Gatekeeper(gates, marks, base.clock)
-        outcomes = OutcomeStore(base.nats, base.log(subjects.OUTCOMES))
+        outcomes = OutcomeStore(base.nats, GroupedLog(base.log(subjects.OUTCOMES)))
         burials = _burials(settings, base)
         handlers = Handlers(
             Surroundings(

@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from tests.bench import machine
+from tests.bench.delivery import delivery
 from tests.bench.ingest import ingest
 from tests.bench.latency import latency
 from tests.bench.limiter import limiter
@@ -33,6 +34,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
     "normalizer": normalizer,
     "transform": transform,
+    "delivery": delivery,
     "latency": latency,
     "limiter": limiter,
 }

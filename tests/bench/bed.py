@@ -23,6 +23,7 @@ from libs.keys import create_kek
 from sandbox.shopify.storm import default_shops
 from tests.bench.options import ROOT, environment
 
+STREAM_SCALE_MIB: Final = 512
 _READY_WITHIN_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
 _STREAM_NOT_FOUND: Final = 10059
@@ -145,17 +146,26 @@ class Bed:
     """One NATS and all that the services need beside it. `with Bed(directory, now) as bed:`."""
 
     def __init__(
-        self, directory: Path, now: datetime, *, sync_interval: str = "always", nodes: int = 1
+        self,
+        directory: Path,
+        now: datetime,
+        *,
+        sync_interval: str = "always",
+        nodes: int = 1,
+        connections: str | None = None,
     ) -> None:
+        """`connections` is the text of the connections file; by default the demo's shops."""
         self.directory = directory
         self.nats = Nodes(directory / "nats", sync_interval=sync_interval, count=nodes)
         self._weak_fsync = sync_interval != "always"
         self._connections = directory / "connections.yaml"
-        self._kek = directory / "kek"
+        self.kek_file = directory / "kek"
         directory.mkdir(parents=True, exist_ok=True)
-        shops = default_shops(now)
-        self._connections.write_text(connections_yaml(shops, plan_pixels(shops)), encoding="utf-8")
-        create_kek(self._kek)
+        if connections is None:
+            shops = default_shops(now)
+            connections = connections_yaml(shops, plan_pixels(shops))
+        self._connections.write_text(connections, encoding="utf-8")
+        create_kek(self.kek_file)
 
     def __enter__(self) -> Self:
         try:
@@ -174,15 +184,7 @@ class Bed:
         child = await Child.start(
             [sys.executable, "-m", "cli", "serve", "ingest", "--role", role],
             {
-                **environment(),
-                "TIDEWIRE_NATS_URL": self.nats.url,
-                "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
-                "TIDEWIRE_NATS_REPLICAS": str(self.nats.count),
-                "TIDEWIRE_ALLOW_WEAK_FSYNC": str(self._weak_fsync).lower(),
-                "TIDEWIRE_STREAM_SCALE_MIB": "512",
-                "TIDEWIRE_CONNECTIONS_FILE": str(self._connections),
-                "TIDEWIRE_KEK_FILE": str(self._kek),
-                "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
+                **self._service_environment(),
                 "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{webhooks}",
                 "TIDEWIRE_INGEST_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
                 "TIDEWIRE_INGEST_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
@@ -191,6 +193,52 @@ class Bed:
             self.directory / "logs" / f"{role}-{webhooks}.log",
         )
         return await _once_answering(child, f"http://127.0.0.1:{metrics}/readyz")
+
+    async def serve_events(self, tiktok_url: str) -> Child:
+        """`tidewire serve events`, which sends to `tiktok_url`."""
+        grpc, metrics = free_ports(2)
+        child = await Child.start(
+            [sys.executable, "-m", "cli", "serve", "events"],
+            {
+                **self._service_environment(),
+                "TIDEWIRE_TIKTOK_API_BASE_URL": tiktok_url,
+                "TIDEWIRE_EVENTS_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
+                "TIDEWIRE_EVENTS_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
+            },
+            f"http://127.0.0.1:{metrics}",
+            self.directory / "logs" / f"events-{metrics}.log",
+        )
+        return await _once_answering(child, f"http://127.0.0.1:{metrics}/readyz")
+
+    async def sandbox(self, latency_ms: int) -> Child:
+        """A simulated TikTok that knows the pixels of this bed."""
+        (port,) = free_ports(1)
+        url = f"http://127.0.0.1:{port}"
+        child = await Child.start(
+            [sys.executable, "-m", "cli", "sandbox"],
+            {
+                **self._service_environment(),
+                "TIDEWIRE_SANDBOX_ADDRESS": f"127.0.0.1:{port}",
+                "TIDEWIRE_SANDBOX_LATENCY_MS": str(latency_ms),
+            },
+            url,
+            self.directory / "logs" / "sandbox.log",
+        )
+        return await _once_answering(child, f"{url}/_sandbox/ledger")
+
+    def _service_environment(self) -> dict[str, str]:
+        """Where everything of this bed is."""
+        return {
+            **environment(),
+            "TIDEWIRE_NATS_URL": self.nats.url,
+            "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
+            "TIDEWIRE_NATS_REPLICAS": str(self.nats.count),
+            "TIDEWIRE_ALLOW_WEAK_FSYNC": str(self._weak_fsync).lower(),
+            "TIDEWIRE_STREAM_SCALE_MIB": str(STREAM_SCALE_MIB),
+            "TIDEWIRE_CONNECTIONS_FILE": str(self._connections),
+            "TIDEWIRE_KEK_FILE": str(self.kek_file),
+            "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
+        }
 
     async def bare(self, mode: str) -> Child:
         """One of the handlers that ours is compared with (`bare.py`), storing here."""

@@ -1,7 +1,8 @@
-"""One suite for the port `CommitLog`; the memory and the JetStream log must both pass it."""
+"""One suite for the port `CommitLog`: in memory, on JetStream, and grouped."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -11,6 +12,7 @@ import pytest
 
 from libs.bus import streams
 from libs.bus.commit_log import CommitLog, ConflictError, Entry, MemoryLog
+from libs.bus.grouped_log import GroupedLog
 from libs.bus.jetstream_log import JetStreamLog
 from libs.clock import SystemClock
 from libs.ids import RandomIds
@@ -21,14 +23,15 @@ class NewSubject(Protocol):
     def __call__(self) -> str: ...
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", "jetstream", "grouped"])
 async def log(request: pytest.FixtureRequest, nats_server: NatsServer) -> AsyncIterator[CommitLog]:
     if request.param == "memory":
         yield MemoryLog()
         return
     client = await nats.connect(nats_server.url)
     await streams.apply(client, scale_mib=16)
-    yield JetStreamLog(client, "COMMERCE", RandomIds(SystemClock()))
+    log = JetStreamLog(client, "COMMERCE", RandomIds(SystemClock()))
+    yield GroupedLog(log) if request.param == "grouped" else log
     await client.close()
 
 
@@ -101,3 +104,46 @@ async def test_many_subjects_are_read_in_parts(log: CommitLog) -> None:
     found = await log.read(names)
 
     assert {name: stored.data.decode() for name, stored in found.items()} == {n: n for n in names}
+
+
+async def test_writers_at_the_same_time_each_learn_their_own_sequence(log: CommitLog) -> None:
+    pairs = [[_subject(), _subject()] for _ in range(40)]
+
+    lasts = await asyncio.gather(
+        *(log.commit([Entry(one, b"1", expected=0), Entry(two, b"2")]) for one, two in pairs)
+    )
+
+    found = await log.read([name for pair in pairs for name in pair])
+    assert [found[two].sequence for _, two in pairs] == lasts
+    assert all(found[one].sequence == last - 1 for (one, _), last in zip(pairs, lasts, strict=True))
+
+
+async def test_of_writers_at_the_same_time_only_those_with_a_conflict_hear_of_it(
+    log: CommitLog,
+) -> None:
+    names = [_subject() for _ in range(20)]
+    await log.commit([Entry(names[7], b"old"), Entry(names[13], b"old")])
+
+    ended = await asyncio.gather(
+        *(log.commit([Entry(name, b"new", expected=0)]) for name in names), return_exceptions=True
+    )
+
+    refused = [place for place, end in enumerate(ended) if isinstance(end, ConflictError)]
+    assert refused == [7, 13]
+    found = await log.read(names)
+    assert [found[name].data == b"new" for name in names] == [n not in (7, 13) for n in range(20)]
+
+
+async def test_of_two_who_want_one_new_subject_the_first_has_it(log: CommitLog) -> None:
+    name, others = _subject(), [_subject() for _ in range(2)]
+
+    ended = await asyncio.gather(
+        *(
+            log.commit([Entry(name, b"%d" % place, expected=0), Entry(other, b"beside")])
+            for place, other in enumerate(others)
+        ),
+        return_exceptions=True,
+    )
+
+    assert [isinstance(end, ConflictError) for end in ended] == [False, True]
+    assert sorted(await log.read([name, *others])) == sorted([name, others[0]])
