@@ -6,6 +6,7 @@ docs/subjects.md.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Final
 from zlib import crc32
@@ -47,9 +48,11 @@ NO_SHOP: Final = "_unknown"
 
 _TOKEN_CHARS_MAX: Final = 200
 
-_PLAIN: Final = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-",
-)
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"={byte:02X}" for byte in found[0].encode())
 
 
 def token(text: str) -> str:
@@ -59,12 +62,9 @@ def token(text: str) -> str:
     """
     if not text:
         return "="
-    if len(text) <= _TOKEN_CHARS_MAX and _PLAIN.issuperset(text):
+    if len(text) <= _TOKEN_CHARS_MAX and _NOT_PLAIN.search(text) is None:
         return text
-    encoded = "".join(
-        char if char in _PLAIN else "".join(f"={byte:02X}" for byte in char.encode())
-        for char in text[: _TOKEN_CHARS_MAX + 1]
-    )
+    encoded = _NOT_PLAIN.sub(_escaped, text[: _TOKEN_CHARS_MAX + 1])
     if len(encoded) > _TOKEN_CHARS_MAX:
         # The server closes the connection of whoever sends a subject of more than 4,096 bytes.
         return "=h" + sha256(text.encode()).hexdigest()

@@ -19,6 +19,7 @@ import uvloop
 
 from tests.bench import machine
 from tests.bench.delivery import delivery
+from tests.bench.fairness import fairness
 from tests.bench.ingest import ingest
 from tests.bench.latency import latency
 from tests.bench.limiter import limiter
@@ -36,6 +37,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "transform": transform,
     "delivery": delivery,
     "latency": latency,
+    "fairness": fairness,
     "limiter": limiter,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"

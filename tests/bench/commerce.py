@@ -1,17 +1,16 @@
-"""Shops as many as are asked for, and paid orders of theirs as facts, written as ingest does."""
+"""Paid orders as facts in COMMERCE, written as ingest writes them."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 
-from cli.demo.scenery import PixelPlan, connections_yaml
 from libs.bus import streams, subjects
 from libs.bus.commit_log import Entry
 from libs.bus.jetstream_log import JetStreamLog
@@ -25,42 +24,10 @@ from sandbox.shopify.model import Shop
 from services.ingest.normalize import DeliveryMeta, Normalized, ShopContext, apply, normalize
 from tests.bench.bed import STREAM_SCALE_MIB, Bed
 from tests.bench.load import paid_orders
+from tests.bench.shops import COUNTRY, CURRENCY, handle_of, pixel_of
 from tidewire.commerce.v1 import fact_pb2, record_pb2
 
 _BATCH: Final = 250
-_COUNTRY, _CURRENCY = "US", "USD"
-
-
-def bench_shops(count: int, now: datetime, *, lane: int | None = None) -> tuple[Shop, ...]:
-    """`count` shops of one kind; with `lane`, all of that lane."""
-    names = (f"bench-{number:05d}" for number in itertools.count())
-    fitting = (name for name in names if lane is None or subjects.lane(name) == lane)
-    return tuple(
-        Shop(
-            f"{name}.myshopify.com",
-            (f"shpss_{name}",),
-            _COUNTRY,
-            _CURRENCY,
-            now - timedelta(days=30),
-        )
-        for name in itertools.islice(fitting, count)
-    )
-
-
-def handle_of(shop: Shop) -> str:
-    """What subjects call the shop."""
-    return shop.domain.partition(".")[0]
-
-
-def pixel_of(shop: Shop) -> str:
-    """The code of the shop's one pixel."""
-    return f"C{handle_of(shop).upper().replace('-', '')}"
-
-
-def connections_of(shops: Sequence[Shop]) -> str:
-    """The connections file: a pixel for each shop."""
-    pixels = [PixelPlan(pixel_of(shop), shop.domain) for shop in shops]
-    return connections_yaml(shops, pixels)
 
 
 async def store_facts(bed: Bed, shops: Sequence[Shop], count: int, now: datetime) -> float:
@@ -104,7 +71,7 @@ def _paid(body: bytes, shop: str, now: datetime) -> fact_pb2.Fact:
     received = Timestamp()
     received.FromDatetime(now)
     body_hash = int.from_bytes(hashlib.sha256(body).digest()[:8], "big")
-    context = ShopContext(shop=shop, country=_COUNTRY, currency=_CURRENCY)
+    context = ShopContext(shop=shop, country=COUNTRY, currency=CURRENCY)
     said = normalize("orders/paid", body, context, DeliveryMeta(body_hash, received, received))
     assert isinstance(said, Normalized)
     return next(one.fact for one in apply(None, said).facts if one.kind == "order_paid")

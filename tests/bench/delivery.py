@@ -17,11 +17,12 @@ from libs.bus import subjects
 from libs.bus.api import js_api
 from libs.foundation import connected
 from tests.bench.bed import Bed, Child
-from tests.bench.commerce import bench_shops, connections_of, store_facts
+from tests.bench.commerce import store_facts
 from tests.bench.figures import Bound, Goal, number, ratios, spread, spread_text
 from tests.bench.machine import CpuMeter, rss_mib
 from tests.bench.options import Options
 from tests.bench.report import Section, Table
+from tests.bench.shops import bench_shops, connections_of
 
 Say = Callable[[str], None]
 

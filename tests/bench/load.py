@@ -20,6 +20,7 @@ from sandbox.shopify.payloads import OrderMoment, Sale, checkout_body, order_bod
 from sandbox.shopify.shopper import Wares, make_sale, ordering
 from sandbox.shopify.storm import default_shops, storm_waves
 from sandbox.shopify.wire import Dispatcher, Parcel, random_uuid
+from tests.bench.shops import bench_shop
 
 _SEED: Final = 23
 _BODIES: Final = 64
@@ -28,8 +29,9 @@ _CHECKOUT_BYTES_MAX: Final = 6_000
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One burst. `mix`: `same` (bodies of `body_bytes`), `storm`, or `orders`.
+    """One burst. `mix`: `same` (bodies of `body_bytes`), `storm`, `orders`, or `paid`.
 
+    `paid` is an order a delivery, all of `shop`, a handle of `shops.bench_shop`.
     `watched` are groups of processes whose share of the processor is read while it lasts.
     """
 
@@ -40,6 +42,7 @@ class Job(msgspec.Struct, frozen=True):
     connections: int = 64
     body_bytes: int = 4096
     round_number: int = 0
+    shop: str = ""
     watched: dict[str, list[int]] = {}
 
 
@@ -75,6 +78,8 @@ def deliveries_of(job: Job) -> Iterator[Delivery]:
             return _storm(job, shops, now)
         case "orders":
             return itertools.islice(_orders(shops, now), job.count)
+        case "paid":
+            return _paid(job, now)
         case _:
             raise ValueError(f"there is no mix {job.mix!r}")
 
@@ -189,6 +194,14 @@ def _orders(shops: tuple[Shop, ...], now: datetime) -> Iterator[Delivery]:
         sale = make_sale(rng, wares, now - timedelta(hours=1))
         for told in ordering(rng, wares, sale, "card"):
             yield dispatcher.deliver(wares.shop, told)
+
+
+def _paid(job: Job, now: datetime) -> Iterator[Delivery]:
+    """The one delivery of each of as many orders of one shop, all paid just now."""
+    shop = bench_shop(job.shop, now)
+    dispatcher = Dispatcher(Random(_SEED))
+    for body in paid_orders(job.count, now):
+        yield dispatcher.post(shop, Parcel("orders/paid", body, now, "order.card"))
 
 
 def _wares(rng: Random, shop: Shop, place: int = 0) -> Wares:

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from libs.bus import subjects
 from sandbox.shopify.model import Delivery
 from tests.bench.bare import is_signed
 from tests.bench.load import Burst, Job, deliveries_of, paid_orders
+from tests.bench.shops import bench_shops, handle_of, pixel_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -52,6 +54,26 @@ def test_each_paid_order_is_of_a_person_with_a_phone_of_their_own() -> None:
 
     phones = {body["billing_address"]["phone"].removeprefix("+1 ") for body in bodies}
     assert len(phones) == len({body["customer"]["id"] for body in bodies}) == 500
+
+
+def test_a_shops_paid_orders_are_all_its_own_and_each_another() -> None:
+    job = Job("http://127.0.0.1:1/", "paid", 50, NOW.timestamp(), shop="bench-00007")
+    found = list(deliveries_of(job))
+
+    assert {(one.shop, one.topic) for one in found} == {
+        ("bench-00007.myshopify.com", "orders/paid")
+    }
+    assert len({json.loads(one.body)["id"] for one in found}) == 50
+    assert {one.expected_status for one in found} == {200}
+
+
+@pytest.mark.parametrize("lane", [None, 3])
+def test_shops_of_one_lane_are_told_apart_by_pixel_and_secret(lane: int | None) -> None:
+    shops = bench_shops(20, NOW, lane=lane)
+
+    lanes = {subjects.lane(handle_of(shop)) for shop in shops}
+    assert lanes == {lane} if lane is not None else len(lanes) > 1
+    assert len({pixel_of(shop) for shop in shops}) == len({shop.secrets for shop in shops}) == 20
 
 
 def test_an_unknown_mix_is_refused() -> None:

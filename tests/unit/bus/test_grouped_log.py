@@ -154,3 +154,17 @@ async def test_readers_at_the_same_time_ask_once_and_each_hears_of_its_own() -> 
 
     assert slow.reads == [["a"], ["b", "a", "c", "none"]]
     assert [sorted(one) for one in found] == [["a"], ["a", "b"], ["c"]]
+
+
+async def test_no_group_has_a_subject_twice() -> None:
+    slow = Slow()
+    log = GroupedLog(slow)
+    first = asyncio.create_task(log.commit(some("a")))
+    await begun()
+    others = [asyncio.create_task(log.commit(some("b", name))) for name in "cd"]
+    await begun()
+
+    slow.open.set()
+    await asyncio.gather(first, *others, return_exceptions=True)
+
+    assert slow.writes == [["a"], ["b", "c"], ["b", "d"]]
