@@ -10,7 +10,7 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.gates import Gates, connection_gate, sink_gate
 from libs.http import classify
-from services.events.domain.answers import RefusedError
+from services.events.domain.answers import scope_of
 from services.events.domain.dialect import HttpRequest
 from services.events.ports import Marks, Pixel
 from services.events.shares import Sent
@@ -22,6 +22,11 @@ SINK: Final = sink_gate("events")
 _WAIT_MOST_S: Final = 10.0
 _PROBE_LASTS_S: Final = 15.0
 """One probe at a time: another one is made when its end is known, or when it must be over."""
+
+_MAYBE_OWN: Final = frozenset(
+    {classify.TIMEOUT, classify.RESET, classify.TRUNCATED, "upstream_answer_unreadable"}
+)
+"""Failures that say nothing of how far they reach: only other connections can tell."""
 
 _PARKED_FOR: Final = {
     gate_pb2.GATE_REASON_OPERATOR: "operator",
@@ -113,6 +118,12 @@ class Gatekeeper:
     async def _refused_credentials(
         self, passage: Passage, pixel: Pixel, error: ServiceError
     ) -> None:
+        scope = scope_of(error)
+        if scope is not None and scope.is_shared:
+            # Our app is refused, whatever the token: to park one connection after the other would
+            # only move all facts twice.
+            await self._gates.close(SINK, gate_pb2.GATE_REASON_OUTAGE, code=error.code)
+            return
         # TikTok works: it read the token. Only this connection waits for a person.
         self._circuit.succeeded(pixel.connection_id)
         if passage.sink_was_shut:
@@ -154,8 +165,7 @@ class Gatekeeper:
 def _is_of_upstream(error: ServiceError) -> bool:
     """Whether a failure cannot be one pixel's: nobody listens, or the host answers for itself.
 
-    A time-out may be a pixel's own, and a code in the body is about what was asked.
+    A time-out may be a pixel's own.
     """
-    if isinstance(error, RefusedError):
-        return False
-    return error.code == classify.UNREACHABLE or error.code.startswith("upstream_status_")
+    scope = scope_of(error)
+    return scope is not None and scope.is_shared and error.code not in _MAYBE_OWN

@@ -25,7 +25,7 @@ from services.events import consumers
 from services.events.adapters.marks import TokenMarks
 from services.events.adapters.outcomes import OutcomeStore
 from services.events.adapters.pixels import ConnectedPixels
-from services.events.adapters.tiktok import TikTokEvents
+from services.events.adapters.tiktok import CALLS_AT_ONCE, TikTokEvents
 from services.events.drainer import Drainer, Yard
 from services.events.gatekeeper import Gatekeeper
 from services.events.handlers import Handlers, Surroundings
@@ -38,7 +38,7 @@ from tidewire.events.v1 import events_service_pb2_grpc
 @asynccontextmanager
 async def events(settings: Settings, base: Foundation) -> AsyncIterator[Mapping[str, Part]]:
     """The parts of the events service."""
-    async with http_session() as session:
+    async with http_session(connections_max_per_host=CALLS_AT_ONCE) as session:
         api = TikTokEvents(
             settings.tiktok_api_base_url,
             session,
