@@ -20,11 +20,11 @@ from libs.settings import Address
 from tidewire.limiter.v1 import limiter_service_pb2 as pb
 from tidewire.limiter.v1.limiter_service_pb2_grpc import LimiterServiceStub
 
-_CLOCK: Final = SystemClock()
 _EVERY_S: Final = 1.0
 _TIMEOUT_S: Final = 5.0
 _USED_MUCH: Final = 0.8
 _BAR_CHARS: Final = 20
+_CLOCK: Final = SystemClock()
 
 
 async def show_limits(address: Address, *, prefix: str, once: bool, as_json: bool) -> int:
@@ -36,7 +36,7 @@ async def show_limits(address: Address, *, prefix: str, once: bool, as_json: boo
             if as_json:
                 await _print_json(stub, prefix, limits, once=once)
             elif once:
-                Console().print(limits_table(limits, _CLOCK.now_ns() / 1e9))
+                Console().print(limits_table(limits, _CLOCK.now_ns()))
             else:
                 await _watch(stub, prefix, limits)
         except ServiceError as error:
@@ -47,14 +47,14 @@ async def show_limits(address: Address, *, prefix: str, once: bool, as_json: boo
     return 0
 
 
-def limits_table(limits: list[pb.LimitStatus], now_s: float, note: str = "") -> Table:
+def limits_table(limits: list[pb.LimitStatus], now_ns: int, note: str = "") -> Table:
     """The limits as a table; `note` says what is wrong with it."""
     table = Table(title="Limits", caption=note or None, expand=False)
     table.add_column("limit", overflow="fold")
     for name in ("units", "used", "", "pace", "ahead", "waiters", "granted", "last throttle"):
         table.add_column(name, justify="left" if name in ("", "last throttle") else "right")
     for one in limits:
-        table.add_row(*_cells(one, now_s))
+        table.add_row(*_cells(one, now_ns))
     if not limits:
         table.add_row("none was used yet")
     return table
@@ -86,9 +86,9 @@ async def _print_json(stub: Any, prefix: str, limits: list[pb.LimitStatus], *, o
 
 async def _watch(stub: Any, prefix: str, limits: list[pb.LimitStatus]) -> None:
     note = ""
-    with Live(limits_table(limits, _CLOCK.now_ns() / 1e9), auto_refresh=False) as live:
+    with Live(limits_table(limits, _CLOCK.now_ns()), auto_refresh=False) as live:
         while True:
-            live.update(limits_table(limits, _CLOCK.now_ns() / 1e9, note), refresh=True)
+            live.update(limits_table(limits, _CLOCK.now_ns(), note), refresh=True)
             await asyncio.sleep(_EVERY_S)
             try:
                 limits, note = await _asked(stub, prefix), ""
@@ -97,7 +97,7 @@ async def _watch(stub: Any, prefix: str, limits: list[pb.LimitStatus]) -> None:
                 note = f"no answer: {error.code}"
 
 
-def _cells(one: pb.LimitStatus, now_s: float) -> tuple[str, ...]:
+def _cells(one: pb.LimitStatus, now_ns: int) -> tuple[str, ...]:
     colour = "red" if one.used >= 1 else "yellow" if one.used >= _USED_MUCH else "green"
     filled = round(min(one.used, 1.0) * _BAR_CHARS)
     ahead_ms = one.reserved_ahead.ToNanoseconds() / 1e6
@@ -110,13 +110,13 @@ def _cells(one: pb.LimitStatus, now_s: float) -> tuple[str, ...]:
         f"{ahead_ms:,.0f} ms",
         f"{one.waiters:,}",
         f"{one.granted:,}",
-        _last_throttle(one, now_s),
+        _last_throttle(one, now_ns),
     )
 
 
-def _last_throttle(one: pb.LimitStatus, now_s: float) -> str:
+def _last_throttle(one: pb.LimitStatus, now_ns: int) -> str:
     if not one.HasField("last_throttle"):
         return ""
-    ago_s = max(now_s - one.last_throttle.ToNanoseconds() / 1e9, 0.0)
+    ago_s = max(now_ns - one.last_throttle.ToNanoseconds(), 0) / 1e9
     ago = f"{ago_s:,.0f} s" if ago_s < 120 else f"{ago_s / 60:,.0f} min"
     return escape(f"{ago} ago, {one.last_throttle_code}")
