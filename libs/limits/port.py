@@ -49,11 +49,13 @@ class Limiter(Protocol):
     ) -> None:
         """Returns when `weight` may be spent of every one of `limits`: of all or of none.
 
-        Callers of one process and different `shop` that share a limit are served in turn.
+        Callers of one process and different `shop` that share a limit are served in turn. Name the
+        limit first that most callers share. Make the call at once: a turn is for now.
 
         Raises:
-            ServiceError: THROTTLED with the wait, where that is longer than `max_wait_s`, or where
-                the shared state cannot be reached; then within 50 ms.
+            ServiceError: THROTTLED with the wait: `limit_busy` where that is longer than
+                `max_wait_s`, `limits_unreachable` where the shared state does not answer, then
+                within 50 ms. PERMANENT: `limit_undeclared`, `weight_above_limit`.
         """
 
     async def report(
