@@ -2,6 +2,7 @@
 
 POST   /open_api/v1.3/event/track/ | pixel/track/ | pixel/batch/
 GET    /_sandbox/ledger            counts (`?full=1`: every accepted event too); DELETE resets
+GET    /_sandbox/events?start=N    accepted events from the Nth on, so that one can follow them
 POST   /_sandbox/faults            a script (faults.py); GET lists, DELETE ends them
 """
 
@@ -20,7 +21,7 @@ from libs.clock import Clock
 from sandbox.tiktok.access import Access, digest_of
 from sandbox.tiktok.answers import JSON_TYPE, Reply, RequestIds, Sending
 from sandbox.tiktok.config import GUIDE_RULES, Grant, Rules, SandboxConfig
-from sandbox.tiktok.effects import reply_under
+from sandbox.tiktok.effects import RefuseRepeats, reply_under
 from sandbox.tiktok.faults import FaultBook, Sighting
 from sandbox.tiktok.judge import Call, judge
 from sandbox.tiktok.ledger import Arrival, Ledger
@@ -54,6 +55,7 @@ class TikTokSandbox:
         app.router.add_post("/open_api/{rest:.*}", self._serve)
         app.router.add_get("/_sandbox/ledger", self._show_ledger)
         app.router.add_delete("/_sandbox/ledger", self._reset_ledger)
+        app.router.add_get("/_sandbox/events", self._show_events)
         app.router.add_get("/_sandbox/faults", self._show_faults)
         app.router.add_post("/_sandbox/faults", self._post_faults)
         app.router.add_delete("/_sandbox/faults", self._end_faults)
@@ -111,8 +113,16 @@ class TikTokSandbox:
         sighting = Sighting(call.path, judgement.source_id, call.token, judgement.event_ids)
         plan = self.faults.plan(sighting, arrival.monotonic_s)
         request_id = self._request_ids.next(arrival.received_at_s)
-        reply = reply_under(plan.effect, plan.struck, judgement, request_id)
+        repeated = isinstance(plan.effect, RefuseRepeats) and self._is_repeated(judgement, arrival)
+        reply = reply_under(plan.effect, plan.struck, judgement, request_id, is_repeated=repeated)
         return self._config.base_latency_ms + plan.latency_ms, reply
+
+    def _is_repeated(self, judgement: Judgement, arrival: Arrival) -> bool:
+        """Whether every event of a valid request was accepted before."""
+        claim = judgement.claim
+        return claim is not None and all(
+            self.ledger.has(claim.source_id, event, arrival.received_at_s) for event in claim.events
+        )
 
     async def _send(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         match reply.sending:
@@ -135,6 +145,12 @@ class TikTokSandbox:
     async def _show_ledger(self, request: web.Request) -> web.Response:
         is_full = request.query.get("full") in {"1", "true"}
         return _json(self.ledger.full() if is_full else self.ledger.summary())
+
+    async def _show_events(self, request: web.Request) -> web.Response:
+        start = request.query.get("start", "0")
+        if not (start.isascii() and start.isdigit()):
+            return _json({"error": "start is not a whole number"}, status=400)
+        return _json(self.ledger.events(int(start)))
 
     async def _reset_ledger(self, _request: web.Request) -> web.Response:
         self.ledger.reset()

@@ -16,6 +16,7 @@ from sandbox.tiktok.judge import NOT_FOUND
 from sandbox.tiktok.verdict import Event, Judgement
 
 PARTIAL = 20001
+REPEATED = 40050
 PARAM_ERROR = 40002
 
 
@@ -100,6 +101,10 @@ class Partial(_Kind, tag="partial"):
     """Whether `data` tells which ones. No source shows what TikTok's own looks like."""
 
 
+class RefuseRepeats(_Kind, tag="refuse_repeats"):
+    """40050 for a request whose events were all accepted before; any other is answered honestly."""
+
+
 Effect: TypeAlias = (
     Hang
     | Reset
@@ -113,6 +118,7 @@ Effect: TypeAlias = (
     | EmptyBody
     | RefuseEvent
     | Partial
+    | RefuseRepeats
 )
 
 
@@ -125,9 +131,17 @@ def honest(judgement: Judgement, request_id: str) -> Reply:
 
 
 def reply_under(
-    effect: Effect | None, struck: frozenset[int], judgement: Judgement, request_id: str
+    effect: Effect | None,
+    struck: frozenset[int],
+    judgement: Judgement,
+    request_id: str,
+    *,
+    is_repeated: bool = False,
 ) -> Reply:
-    """The answer to a request so judged under `effect`; `struck` are the events it picks out."""
+    """The answer to a request so judged under `effect`; `struck` are the events it picks out.
+
+    `is_repeated` says that all of its events were accepted before.
+    """
     done = _claimed(judgement)
     match effect:
         case None:
@@ -141,6 +155,10 @@ def reply_under(
         case Truncate():
             whole = honest(judgement, request_id)
             return whole._replace(label="truncated", sending=Sending.CUT, keep=effect.keep)
+        case RefuseRepeats():
+            if not is_repeated:
+                return honest(judgement, request_id)
+            return _coded(REPEATED, MESSAGES[REPEATED], request_id)
         case HttpStatus():
             return _of_status(effect, done if effect.accepted else ())
         case Malformed():

@@ -172,6 +172,15 @@ class Ledger:
         source.accepted += 1
         source.unique += not is_duplicate
 
+    def has(self, source_id: str, event: Event, now_s: float) -> bool:
+        """Whether the event's key was accepted within the dedup window before `now_s`."""
+        first_s = self._first_seen_s.get((source_id, event.name, event.event_id))
+        return first_s is not None and first_s > now_s - DEDUP_WINDOW_S
+
+    def events(self, start: int = 0) -> list[dict[str, object]]:
+        """The accepted events from the `start`th on, in order of arrival: a look at what is new."""
+        return [_shown(Line(*line)) for line in self._lines[max(start, 0) :]]
+
     def _seen(self, now_s: float, source_id: str, event: Event) -> bool:
         """Whether the event came before within the window; an event without an id never did."""
         first_seen_s = self._first_seen_s
@@ -202,7 +211,7 @@ class Ledger:
     def full(self) -> dict[str, object]:
         """The counts, each accepted event, the last refusals and when requests came."""
         return self.summary() | {
-            "events": [_shown(Line(*line)) for line in self._lines],
+            "events": self.events(),
             "refusals": [refusal._asdict() for refusal in self._refusals],
             "arrivals": {
                 source_id: list(source.arrivals) for source_id, source in self._sources.items()

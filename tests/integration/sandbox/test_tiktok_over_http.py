@@ -288,6 +288,33 @@ async def test_a_failing_code_may_come_after_the_work_was_done(client: Client) -
     assert (await client.ledger())["events_unique"] == 1
 
 
+async def test_a_repetition_may_be_refused_and_what_is_new_is_taken(client: Client) -> None:
+    await client.send(track_body(event("1"), event("2")))
+    await client.fault(effect={"kind": "refuse_repeats"})
+
+    codes = [
+        await client.code(track_body(event("2"))),
+        await client.code(track_body(event("2"), event("3"))),
+        await client.code(track_body(event("3"), event("1"))),
+    ]
+
+    assert codes == [40050, 0, 40050]
+    assert (await client.ledger())["events_unique"] == 3
+
+
+async def test_accepted_events_can_be_followed_as_they_come(client: Client) -> None:
+    await client.send(track_body(event("1"), event("2")))
+    await client.send(track_body(event("3")))
+
+    async with client.session.get(f"{client.url}/_sandbox/events?start=1") as answer:
+        followed = [line["key"][2] for line in await answer.json()]
+    async with client.session.get(f"{client.url}/_sandbox/events?start=-1") as answer:
+        refused = answer.status
+
+    assert followed == ["2", "3"]
+    assert refused == 400
+
+
 async def test_an_expired_token_is_40102(client: Client) -> None:
     await client.fault(match={"token": TOKEN}, effect={"kind": "expired_token"})
 

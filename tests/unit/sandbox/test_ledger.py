@@ -162,3 +162,22 @@ def test_reset_forgets_the_dedup_window_too() -> None:
     record(ledger, purchase("1"))
 
     assert counts(ledger, "requests", "events_unique", "events_duplicate") == [1, 1, 0]
+
+
+def test_a_key_is_had_within_the_window_of_its_pixel_and_name() -> None:
+    ledger = Ledger()
+    record(ledger, purchase("1"))
+
+    last_s = NOW_S + DEDUP_WINDOW_S - 1
+    assert ledger.has(PIXEL, purchase("1"), last_s)
+    assert not ledger.has(PIXEL, purchase("1"), last_s + 1)
+    assert not ledger.has("C2", purchase("1"), NOW_S)
+    assert not ledger.has(PIXEL, purchase("1", "CompletePayment"), NOW_S)
+
+
+def test_events_are_listed_from_a_place_on() -> None:
+    ledger = Ledger()
+    record(ledger, purchase("1"), purchase("2"), purchase("3"))
+
+    assert [line["key"] for line in ledger.events(2)] == [[PIXEL, "Purchase", "3"]]
+    assert ledger.events(3) == []
