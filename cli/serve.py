@@ -82,7 +82,7 @@ async def _awaited(body: Awaitable[int]) -> int:
 
 async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) -> int:
     async with (
-        foundation(settings, telemetry, SystemClock()) as base,
+        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
         ingest(settings, base, role) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
@@ -90,14 +90,14 @@ async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) ->
 
 async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
     async with (
-        foundation(settings, telemetry, SystemClock()) as base,
+        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
         events(settings, base) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
 
 
 async def _delivery(settings: DeliverySettings, telemetry: Telemetry) -> int:
-    async with foundation(settings, telemetry, SystemClock()) as base:
+    async with foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base:
         return await serve(delivery(settings, base), base, settings.grace_s)
 
 

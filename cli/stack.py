@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import aiohttp
 
@@ -34,6 +34,32 @@ SERVICES: Final[Mapping[str, Sequence[str]]] = {
 """The processes besides NATS, by the arguments of `tidewire` that start them."""
 
 
+class Nats(Protocol):
+    """What a stack asks of its NATS: one server, or several that stand for one."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def monitor_url(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def running(self) -> bool: ...
+
+    def start(self) -> Self: ...
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def log_tail(self) -> str: ...
+
+
 @dataclass(slots=True)
 class Ports:
     """Where everything listens; 0 is replaced by a free port."""
@@ -50,7 +76,9 @@ class Stack:
     """Starts, kills and restarts the suite. `async with Stack(directory) as stack:`.
 
     Everything lives below `directory`: NATS's store, keys, logs, spans. The connections file must
-    be there before the services start. Events go to the sandbox, or to `tiktok_url`.
+    be there before the services start. Events go to the sandbox, or to `tiktok_url`; `nats` is one
+    embedded server unless another is given. A second process of a service is called by its name and
+    a number, `events#2`.
     """
 
     def __init__(
@@ -60,18 +88,19 @@ class Stack:
         *,
         ports: Ports | None = None,
         tiktok_url: str | None = None,
+        nats: Nats | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self._environ = dict(environ)
         self._tiktok_url = tiktok_url
         self.ports = ports or Ports()
-        self.nats = NatsServer(
+        self.nats: Nats = nats or NatsServer(
             directory=self.directory / "nats",
             port=self.ports.nats or -1,
             monitor_port=self.ports.nats_monitor or -1,
         )
         self.processes: dict[str, asyncio.subprocess.Process] = {}
-        self._nats_starting: asyncio.Task[NatsServer] | None = None
+        self._nats_starting: asyncio.Task[Nats] | None = None
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.kek_file.exists():
             create_kek(self.kek_file)
@@ -110,7 +139,8 @@ class Stack:
         """What a process of this stack is told."""
         grpc = self.ports.grpc.get(name, 0)
         metrics = self.ports.metrics.get(name, 0)
-        service = name.upper() if name in {"events", "delivery"} else "INGEST"
+        kind = service_of(name)
+        service = kind.upper() if kind in {"events", "delivery"} else "INGEST"
         return {
             **self._environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
@@ -137,13 +167,14 @@ class Stack:
         # Waited for by `stop_all` as well: broken off here, the thread would still start a server.
         self._nats_starting = asyncio.create_task(asyncio.to_thread(self.nats.start))
         await asyncio.shield(self._nats_starting)
-        self._choose_ports()
+        self._choose_ports(names)
         for name in names:
             await self.start(name)
         await asyncio.gather(*(self.wait_ready(name) for name in names))
 
     async def start(self, name: str) -> None:
         """Starts one process."""
+        self._choose_ports([name])
         log = self.log_path(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
@@ -151,7 +182,7 @@ class Stack:
                 sys.executable,
                 "-m",
                 "cli",
-                *SERVICES[name],
+                *SERVICES[service_of(name)],
                 env=self.environment(name),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
@@ -236,8 +267,8 @@ class Stack:
             await asyncio.wait({self._nats_starting})
         await asyncio.to_thread(self.nats.close)
 
-    def _choose_ports(self) -> None:
-        names = [name for name in SERVICES if name != "sandbox"]
+    def _choose_ports(self, names: Sequence[str]) -> None:
+        names = [name for name in names if name != "sandbox"]
         wanted = 2 + 2 * len(names)
         free = iter(_free_ports(wanted))
         self.ports.webhooks = self.ports.webhooks or next(free)
@@ -254,6 +285,11 @@ class Stack:
     def log_path(self, name: str) -> Path:
         """What a service or the sandbox has written to stdout and stderr."""
         return self.directory / "logs" / f"{name}.log"
+
+
+def service_of(name: str) -> str:
+    """Which of `SERVICES` a process is one of."""
+    return name.partition("#")[0]
 
 
 async def _is_ready(session: aiohttp.ClientSession, url: str) -> bool:

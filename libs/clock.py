@@ -21,10 +21,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own time, or one that is wrong by `offset_s` seconds, for tests."""
+
+    def __init__(self, offset_s: float = 0.0) -> None:
+        self._offset_ns = int(offset_s * 1_000_000_000)
 
     def now_ns(self) -> int:
-        return time.time_ns()
+        return time.time_ns() + self._offset_ns
 
     def monotonic_s(self) -> float:
         return time.monotonic()

@@ -73,6 +73,13 @@ class CommonSettings:
         "`tiktok.events.app=500/s,300000/m` (s, m, h, d), `shopify.*.rest=80@4/s` or `…=none`",
         default="",
     )
+    clock_offset_s: float = env(
+        "CLOCK_OFFSET_S",
+        "testing aid: seconds by which this process takes the time to be later than it is",
+        default=0.0,
+        least=-3600,
+        most=3600,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
