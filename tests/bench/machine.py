@@ -63,6 +63,15 @@ def description(store: Path) -> dict[str, str]:
     }
 
 
+def words() -> str:
+    """The machine in one line, without anything that changes between two runs."""
+    python = sys.version.split()[0]
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {python},"
+        f" nats-server {_nats_version()}"
+    )
+
+
 def warnings() -> tuple[str, ...]:
     """What makes the figures of this run doubtful."""
     load = os.getloadavg()[0]

@@ -1,0 +1,103 @@
+"""The command line of the fault matrix."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from tests.bench import machine
+from tests.faults import report
+from tests.faults.matrix import FAULTS, chosen
+from tests.faults.run import run
+from tests.faults.trial import Fault, Result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the matrix; 0 where everything holds, 1 where something does not, 2 for a wrong name."""
+    asked = _parser().parse_args(arguments)
+    console = Console()
+    if asked.list:
+        for fault in FAULTS:
+            console.print(f"{fault.name:<34} {fault.what}", markup=False, soft_wrap=True)
+        return 0
+    try:
+        faults = chosen(asked.only)
+    except ValueError as error:
+        console.print(str(error), markup=False)
+        return 2
+    directory = Path(tempfile.mkdtemp(prefix="tidewire-faults-"))
+    try:
+        results = asyncio.run(_run(faults, directory, console))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shutil.rmtree(directory, ignore_errors=True)
+        return 130
+    _write(asked, results)
+    passed = all(result.passed for result in results)
+    console.print(report.table(results))
+    if passed:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        console.print(f"Logs and streams of what failed stay in {directory}", markup=False)
+    return 0 if passed else 1
+
+
+async def _run(faults: Sequence[Fault], directory: Path, console: Console) -> list[Result]:
+    results = []
+    with _ended_by_sigterm():
+        async for result in run(faults, directory):
+            results.append(result)
+            served = "never" if result.service_s is None else f"{result.service_s:4.1f} s"
+            word = "holds" if result.passed else "FAILS"
+            line = f"{word}  {result.fault.name:<34} served after {served}"
+            console.print(f"{line}, took {result.seconds:.0f} s", markup=False, highlight=False)
+            if not result.passed:
+                console.print(report.details(result), markup=False, highlight=False)
+    return results
+
+
+def _write(asked: argparse.Namespace, results: Sequence[Result]) -> None:
+    found = machine.words()
+    if asked.json is not None:
+        data = msgspec.json.encode(report.as_dict(results, found))
+        asked.json.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
+    if asked.doc is not None:
+        asked.doc.write_text(report.page(results, found), encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description="Faults inflicted on the running suite."
+    )
+    add = parser.add_argument
+    add("--only", nargs="+", default=[], metavar="NAME", help="a name, or its part before a dot")
+    add("--list", action="store_true", help="show the faults and run none")
+    add("--doc", type=Path, metavar="FILE", help="write the page of the docs")
+    add("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    return parser
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Turns SIGTERM into a cancellation, so that no process of a site is left behind."""
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    if task is not None:
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

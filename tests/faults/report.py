@@ -1,0 +1,137 @@
+"""What the matrix found: for the terminal, as a page of the docs, and as data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from rich.table import Table
+
+from tests.faults.judge import SERVICE_WITHIN_S
+from tests.faults.trial import Result
+
+_STEPS_S: Final = (1, 2, 5, 10, 20, 30)
+_SHOWN: Final = 5
+_HEAD: Final = (
+    "| fault | what was done | must hold besides | lost | falsely done | duplicates"
+    " | served after | verdict |"
+)
+
+_INTRODUCTION: Final = f"""\
+# The fault matrix
+
+Written by `make faults`. Real processes under a storm of webhooks; each fault is inflicted while
+deliveries come in. The judge is the simulator's ledger beside the oracle of the storm, never a
+metric of our own:
+
+- **lost**: an event that the oracle expects and TikTok never accepted;
+- **falsely done**: our outcomes say delivered and TikTok never accepted it;
+- **duplicates**: what TikTok counts beyond what happened; a repetition that it knows by pixel,
+  event and event id within 48 h is none;
+- **served after**: from the end of the fault until a new order of every shop was at TikTok, with no
+  restart of anything that the fault did not kill. At most {SERVICE_WITHIN_S:.0f} s, shown in steps.
+
+A service gives a unit up after 8 counted tries here, so that an outage which burns attempts shows.
+"""
+
+
+def table(results: Sequence[Result]) -> Table:
+    """The matrix for the terminal."""
+    found = Table(title="Fault matrix", title_justify="left")
+    found.add_column("fault", no_wrap=True)
+    for name in ("lost", "falsely done", "duplicates", "served after", "took"):
+        found.add_column(name, justify="right")
+    found.add_column("verdict")
+    for result in results:
+        style = "green" if result.passed else "bold red"
+        served = "never" if result.service_s is None else f"{result.service_s:.1f} s"
+        verdict = f"[{style}]{_verdict(result)}[/]"
+        found.add_row(
+            result.fault.name, *_counts(result), served, f"{result.seconds:.0f} s", verdict
+        )
+    return found
+
+
+def details(result: Result) -> str:
+    """What was seen of a fault that failed."""
+    return "\n".join(_detail_lines(result))
+
+
+def page(results: Sequence[Result], machine: str) -> str:
+    """The matrix for the docs. No date and no figure that differs from run to run."""
+    lines = [
+        _INTRODUCTION,
+        f"Machine: {machine}.\n",
+        _HEAD,
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for result in results:
+        fault = result.fault
+        cells = (
+            f"`{fault.name}`",
+            fault.what,
+            fault.expected,
+            *_counts(result),
+            _step(result.service_s),
+            _verdict(result),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_dict(results: Sequence[Result], machine: str) -> dict[str, Any]:
+    """The matrix as data."""
+    return {
+        "passed": all(result.passed for result in results),
+        "machine": machine,
+        "faults": [_entry(result) for result in results],
+    }
+
+
+def _entry(result: Result) -> Mapping[str, Any]:
+    return {
+        "name": result.fault.name,
+        "what": result.fault.what,
+        "passed": result.passed,
+        "lost": list(result.costs.lost),
+        "falsely_done": list(result.costs.falsely_done),
+        "duplicates": list(result.costs.duplicates),
+        "served_after_s": result.service_s,
+        "complaints": list(result.complaints),
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def _detail_lines(result: Result) -> Iterator[str]:
+    costs = result.costs
+    for name, found in (
+        ("lost", costs.lost),
+        ("falsely done", costs.falsely_done),
+        ("duplicate", costs.duplicates),
+        ("besides", result.complaints),
+    ):
+        yield from (f"  {name}: {one}" for one in found[:_SHOWN])
+        if len(found) > _SHOWN:
+            yield f"  {name}: {len(found) - _SHOWN} more"
+    if result.service_s is None:
+        yield "  a new order of each shop never came through"
+    yield result.tails
+
+
+def _counts(result: Result) -> tuple[str, str, str]:
+    costs = result.costs
+    return str(len(costs.lost)), str(len(costs.falsely_done)), str(len(costs.duplicates))
+
+
+def _verdict(result: Result) -> str:
+    if result.passed:
+        return "holds"
+    return "fails" if result.costs or not result.complaints else f"fails: {result.complaints[0]}"
+
+
+def _step(service_s: float | None) -> str:
+    """The step that a figure falls below, so that the page is the same for equal runs."""
+    if service_s is None:
+        return "never"
+    step = next((step for step in _STEPS_S if service_s <= step), None)
+    return f"≤ {step} s" if step else f"> {_STEPS_S[-1]} s"
