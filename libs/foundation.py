@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import nats
 import structlog
@@ -36,6 +36,11 @@ _log = structlog.stdlib.get_logger()
 
 _START_S: Final = 60.0
 """How long a start waits for NATS to come up before it gives up and says why."""
+
+
+_AGAIN_S: Final = 0.5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +137,8 @@ async def foundation(
         closed = asyncio.Event()
         client = await connected(settings.nats_url, closed)
         stack.push_async_callback(client.close)
-        await _fit(client, settings)
         connections = FileConnections(settings.connections_file)
-        keys = await KvKeySource.open(
-            client.jetstream(), load_kek(settings.kek_file), replicas=settings.nats_replicas
-        )
+        keys = await _settled(client, clock, lambda: _keys(client, settings))
         yield Foundation(
             nats=client,
             clock=clock,
@@ -183,6 +185,34 @@ async def connected(url: str, closed: asyncio.Event | None = None) -> Client:
         raise ServiceError(
             Kind.RETRYABLE, "nats_unavailable", f"no NATS at {url}: is it running?"
         ) from error
+
+
+async def _settled(client: Client, clock: Clock, act: Callable[[], Awaitable[T]]) -> T:
+    """What `act` gives. What failed while NATS went away is done again once it is back.
+
+    Else a process that starts just then would end, and say that NATS is not fit.
+
+    Raises:
+        ServiceError: that of `act`, where NATS stayed, or did not within a minute.
+    """
+    deadline_s = clock.monotonic_s() + _START_S
+    while True:
+        reconnects = client.stats["reconnects"]
+        try:
+            return await act()
+        except ServiceError:
+            # The client hears of its connection's end a little later than whoever asks just then.
+            await clock.sleep(_AGAIN_S)
+            stayed = client.is_connected and client.stats["reconnects"] == reconnects
+            if stayed or clock.monotonic_s() > deadline_s:
+                raise
+
+
+async def _keys(client: Client, settings: CommonSettings) -> KvKeySource:
+    await _fit(client, settings)
+    return await KvKeySource.open(
+        client.jetstream(), load_kek(settings.kek_file), replicas=settings.nats_replicas
+    )
 
 
 async def _note_error(error: Exception) -> None:
