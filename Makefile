@@ -40,6 +40,10 @@ check: venv  ## format, lint, types, import contracts, schemas, locks: everythin
 bench: venv  ## measure throughput and latency on this machine (ARGS=...)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: faults
+faults: venv  ## inflict every fault on the running suite and write docs/fault-matrix.md (ARGS=...)
+	@$(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: fmt
 fmt: venv  ## format the code and repair what the linter can
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -5,26 +5,34 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import structlog
 from rich.console import Console
 
 from tests.bench import machine
+from tests.bench.options import ROOT
 from tests.faults import report
 from tests.faults.matrix import FAULTS, chosen
 from tests.faults.run import run
 from tests.faults.trial import Fault, Result
 
+PAGE: Final = ROOT / "docs" / "fault-matrix.md"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the matrix; 0 where everything holds, 1 where something does not, 2 for a wrong name."""
     asked = _parser().parse_args(arguments)
+    # That NATS goes away is what is asked for here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     console = Console()
     if asked.list:
         for fault in FAULTS:
@@ -70,8 +78,10 @@ def _write(asked: argparse.Namespace, results: Sequence[Result]) -> None:
     if asked.json is not None:
         data = msgspec.json.encode(report.as_dict(results, found))
         asked.json.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
-    if asked.doc is not None:
-        asked.doc.write_text(report.page(results, found), encoding="utf-8")
+    # A part of the matrix is not the page of the docs.
+    page = asked.doc or (None if asked.only else PAGE)
+    if page is not None:
+        page.write_text(report.page(results, found), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--only", nargs="+", default=[], metavar="NAME", help="a name, or its part before a dot")
     add("--list", action="store_true", help="show the faults and run none")
-    add("--doc", type=Path, metavar="FILE", help="write the page of the docs")
+    add("--doc", type=Path, metavar="FILE", help="the page (default, of a whole run: docs/)")
     add("--json", type=Path, metavar="FILE", help="write everything as JSON")
     return parser
 

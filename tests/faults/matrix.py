@@ -16,9 +16,8 @@ FAULTS: Final[Sequence[Fault]] = (*PROCESSES, *NATS, *TIKTOK, *CLIENTS)
 SHORT: Final = (
     "all.kill-in-turn",
     "events.stop-20s",
-    "nats.stop-5s",
     "tiktok.one-event-refused",
-    "tiktok.accepted-then-timeout",
+    "tiktok.repetitions-refused",
     "clients.repeated-across-restart",
 )
 """The most telling ones, for every run of the tests."""

@@ -10,14 +10,20 @@ from typing import Final
 
 from tests.faults.scene import Scene
 from tests.faults.trial import Fault
+from tests.faults.wire import Way
 
 Inflict = Callable[[Scene], Awaitable[None]]
 
 _SLOW: Final = {"latency_ms": 400}
 """TikTok takes events at once and is slow to say so: a kill then falls between the two."""
 
+_UNDER_WAY_S: Final = 0.5
+"""Time for what is in hand to be encoded and written to the wire."""
+
 _SERVED_WITHIN_S: Final = 30.0
 _SKEW_S: Final = 5.0
+_JOINING_S: Final = 12.0
+"""A storm so long is under way still when a second process has joined."""
 
 
 def ended(name: str, how: signal.Signals) -> Inflict:
@@ -47,12 +53,32 @@ def stopped(name: str, seconds: float) -> Inflict:
     return inflict
 
 
+async def killed_unsent(scene: Scene) -> None:
+    """Killed while what it sends is under way, and lost with it."""
+    wire = scene.site.tiktok
+    wire.stall(Way.OUT)
+    await scene.has_work_for("events")
+    await asyncio.sleep(_UNDER_WAY_S)
+    await scene.kill("events")
+    await wire.cut()
+    await wire.mend()
+    await scene.start("events")
+
+
+async def unsent(scene: Scene) -> None:
+    await scene.reaches(0.3)
+    await killed_unsent(scene)
+
+
 async def all_in_turn(scene: Scene) -> None:
     # Nobody waits for anybody: the next one dies while the one before is still starting.
     victims = ["ingest-normalizer", "events", "nats", "ingest-http"]
     async with scene.scripted(_SLOW):
         for place, name in enumerate(victims, start=1):
             await scene.reaches(0.2 * place)
+            if name == "events":
+                await killed_unsent(scene)
+                continue
             await scene.kill(name)
             await scene.start(name)
 
@@ -63,7 +89,7 @@ def one_of_two_ended(name: str) -> Inflict:
     async def inflict(scene: Scene) -> None:
         await scene.joined_by(f"{name}#2")
         async with scene.scripted(_SLOW):
-            await scene.reaches(0.3)
+            await scene.reaches(0.5)
             await scene.has_work_for(name)
             await scene.kill(name)
 
@@ -76,7 +102,7 @@ def zombie(name: str, seconds: float) -> Inflict:
     async def inflict(scene: Scene) -> None:
         await scene.joined_by(f"{name}#2")
         async with scene.scripted(_SLOW):
-            await scene.reaches(0.3)
+            await scene.reaches(0.5)
             await scene.has_work_for(name)
             scene.stop(name)
             began_s = time.monotonic()
@@ -132,6 +158,11 @@ def _each() -> list[Fault]:
 PROCESSES: Final = (
     *_each(),
     Fault(
+        name="events.kill-unsent",
+        what="`kill -9` of events while its requests are on the wire, where they are lost",
+        inflict=unsent,
+    ),
+    Fault(
         name="all.kill-in-turn",
         what="`kill -9` of normalizer, events, NATS and ingest, each while others still start",
         inflict=all_in_turn,
@@ -142,36 +173,40 @@ PROCESSES: Final = (
         what="two events processes, one killed with work in hand and not restarted",
         expected="the other takes its lanes over",
         inflict=one_of_two_ended("events"),
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="events.two-one-zombie",
         what="two events processes, one stopped for 20 s and continued with its old work in hand",
         expected="the other serves every shop within 30 s of the stop",
         inflict=zombie("events", 20.0),
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="ingest-normalizer.two-one-killed",
         what="two normalizers, one killed with work in hand and not restarted",
         expected="the other takes its work over",
         inflict=one_of_two_ended("ingest-normalizer"),
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="ingest-normalizer.two-one-zombie",
         what="two normalizers, one stopped for 20 s and continued with its old work in hand",
         expected="the other serves every shop within 30 s of the stop",
         inflict=zombie("ingest-normalizer", 20.0),
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="clock.events-skew",
         what="two events processes whose clocks are 5 s late and 5 s early",
         inflict=skewed("events", _SKEW_S, paired=True),
-        spread_s=8.0,
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="clock.normalizer-skew",
         what="two normalizers whose clocks are 5 s late and 5 s early",
         inflict=skewed("ingest-normalizer", _SKEW_S, paired=True),
-        spread_s=8.0,
+        spread_s=_JOINING_S,
     ),
     Fault(
         name="clock.ingest-skew",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.faults.judge import Costs
+from libs.errors import ServiceError
 from tests.faults.site import Kind, Site, raised
 from tests.faults.trial import Fault, Result, undergone
 
@@ -26,27 +25,37 @@ async def run(faults: Sequence[Fault], directory: Path) -> AsyncIterator[Result]
         while left:
             number += 1
             place = directory / f"{kind}-{number}"
-            async with AsyncExitStack() as stack:
-                site = await stack.enter_async_context(raised(kind, place))
-                passed = True
-                while left and passed:
-                    result = await undergone(left.pop(0), site)
-                    passed = result.passed
-                    yield result
-                if passed:
-                    books = await _books(site)
-                    passed = books.passed
-                    yield books
+            passed = True
+            async for result in _on_one_site(kind, left, place):
+                passed = result.passed
+                yield result
             if passed:
                 shutil.rmtree(place, ignore_errors=True)
+
+
+async def _on_one_site(kind: Kind, left: list[Fault], place: Path) -> AsyncIterator[Result]:
+    """Takes from `left` what it inflicts: all of it, or up to the first that fails."""
+    try:
+        async with raised(kind, place) as site:
+            passed = True
+            while left and passed:
+                result = await undergone(left.pop(0), site)
+                passed = result.passed
+                yield result
+            if passed:
+                yield await _books(site)
+    except (ServiceError, RuntimeError) as error:
+        # As `Stack` says that something did not come up, with the end of its log.
+        if left:
+            yield Result(fault=left.pop(0), complaints=(f"no site for it: {error}",))
 
 
 async def _books(site: Site) -> Result:
     """What the suite says of itself, the simulator and the oracle, when all is over."""
     failed = await site.failed_checks()
-    complaints = [f"{check.name}: {', '.join(check.differences[:3])}" for check in failed]
+    complaints = tuple(f"{check.name}: {', '.join(check.differences[:3])}" for check in failed)
     fault = Fault(name=f"books.{site.kind}", what=_BOOKS_WHAT, inflict=_nothing)
-    return Result(fault=fault, costs=Costs(), service_s=0.0, complaints=tuple(complaints))
+    return Result(fault=fault, service_s=0.0, complaints=complaints)
 
 
 async def _nothing(_: object) -> None:

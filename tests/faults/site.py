@@ -43,6 +43,8 @@ from tests.faults.wire import Wire
 
 _SEED: Final = 11
 _FRESH_SEED: Final = 12
+_FRESH_IDS_FROM: Final = 900 * 10**12
+"""Far from the ids of the storms, which begin at 12 * 10**12."""
 _PRODUCTS: Final = 12
 _ATTEMPTS_MAX: Final = "8"
 """So few that an outage which burns attempts ends in dead letters while one watches."""
@@ -124,7 +126,7 @@ class Site:
         self._now = datetime.now(UTC)
         self._waves = itertools.count()
         rng = Random(_FRESH_SEED)
-        self._ids = Ids(rng, 10**12 * _FRESH_SEED)
+        self._ids = Ids(rng, _FRESH_IDS_FROM)
         self._rng = rng
         self._dispatcher = Dispatcher(rng)
         self._wares = {
@@ -183,6 +185,12 @@ class Site:
         async with self.session.post(url, json=list(faults)) as answer:
             assert answer.status == 200, await answer.text()
 
+    async def scripted(self) -> list[dict[str, Any]]:
+        """The simulator's faults, each with how many requests have met it."""
+        async with self.session.get(f"{self.stack.sandbox_url}/_sandbox/faults") as answer:
+            found: list[dict[str, Any]] = msgspec.json.decode(await answer.read())
+            return found
+
     async def unscript(self) -> None:
         """Ends the simulator's faults."""
         async with self.session.delete(f"{self.stack.sandbox_url}/_sandbox/faults") as answer:
@@ -233,7 +241,7 @@ async def raised(kind: Kind, directory: Path) -> AsyncIterator[Site]:
         await nats_wire.open()
         stack.told["TIDEWIRE_NATS_URL"] = f"nats://{nats_wire.address}"
     try:
-        async with stack, http_session() as session:
+        async with stack, _session() as session:
             await stack.start_all()
             nats = await connected(stack.nats.url)
             try:
@@ -246,6 +254,11 @@ async def raised(kind: Kind, directory: Path) -> AsyncIterator[Site]:
         for wire in (tiktok, nats_wire):
             if wire is not None:
                 await wire.shut()
+
+
+def _session() -> aiohttp.ClientSession:
+    """With so many connections that no wait for a free one counts as the door's."""
+    return http_session(connections_max=1000, connections_max_per_host=500)
 
 
 def _with_lane_mate(shops: tuple[Shop, ...]) -> tuple[Shop, ...]:

@@ -20,7 +20,7 @@ _FOLLOWED_EVERY_S: Final = 5.0
 """How often the services look whether the connections file has changed."""
 
 _UNHURT_WITHIN_S: Final = 10.0
-_BACKLOG: Final = 3000
+_BACKLOG: Final = 6000
 _AT_ONCE: Final = 10_000
 
 _NOT_BURNT: Final = "nothing is dead-lettered: an outage burns no attempts"
