@@ -55,9 +55,8 @@ APP_LIMIT: Final = "tiktok.events.app"
 _UNENCODABLE: Final = (ValueError, ArithmeticError, OSError, TypeError, msgspec.MsgspecError)
 """What a dialect raises for an amount or a time that no request can carry."""
 
-_WAIT_S: Final = {Priority.LIVE: 5.0, Priority.BACKFILL: 1.0, Priority.REPLAY: 0.0}
-"""How long a request waits for its turn; then its units come again, which costs no attempt. What
-was given up once and is tried again does not hold up what is live."""
+_WAIT_S: Final = {Priority.LIVE: 5.0, Priority.BACKFILL: 1.0, Priority.REPLAY: 1.0}
+"""How long a request waits for its turn; then its units come again, which costs no attempt."""
 
 
 def limits_of(settings: EventSettings) -> tuple[str, ...]:
