@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 _CONTENTS_MAX: Final = 16
-"""Distinct contents that are remembered; more would change no verdict."""
+"""Distinct contents and connections that are remembered; more would change no verdict."""
 
 
 class Trip(StrEnum):
@@ -50,6 +50,7 @@ class _Streak:
         self.last_s = now_s
         if len(self.contents) < _CONTENTS_MAX:
             self.contents.add(content)
+        if len(self.connections) < _CONTENTS_MAX:
             self.connections.add(connection)
 
     def clear(self) -> None:
@@ -76,7 +77,8 @@ class Circuit:
     ) -> Trip | None:
         """What trips by this failure, if anything does.
 
-        `content` tells requests with the same events from others. `of_upstream` says that the
+        `content` tells requests with the same events from others, where they may be what is wrong;
+        else it is another one each time. `of_upstream` says that the
         failure cannot be the connection's: no connection to the host came about, or it answered
         for itself. `now_s` is monotonic.
         """

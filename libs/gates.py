@@ -19,6 +19,7 @@ from nats.aio.client import Client
 
 from libs import metric_names
 from libs.bus import subjects
+from libs.bus.api import ApiError, refused
 from libs.bus.commit_log import CommitLog, ConflictError, Entry
 from libs.bus.scan import page
 from libs.clock import Clock
@@ -165,6 +166,12 @@ class GateBook:
         note: str = "",
         mark: str = "",
     ) -> gate_pb2.Gate:
+        """Shuts a gate; a person's word must be stored.
+
+        Raises:
+            ServiceError: RETRYABLE, where what a person asked for could not be stored.
+        """
+
         def decide(gate: gate_pb2.Gate) -> gate_pb2.Gate | None:
             same = gate.shut and gate.reason == reason and gate.mark == mark
             if same or (gate.shut and gate.reason == gate_pb2.GATE_REASON_OPERATOR):
@@ -176,7 +183,8 @@ class GateBook:
             self._set_probe(new)
             return new
 
-        return await self._change(name, decide)
+        by_operator = reason == gate_pb2.GATE_REASON_OPERATOR
+        return await self._change(name, decide, must_store=by_operator)
 
     async def probe_failed(self, name: str) -> None:
         def decide(gate: gate_pb2.Gate) -> gate_pb2.Gate | None:
@@ -197,7 +205,7 @@ class GateBook:
                 return None
             return gate_pb2.Gate(name=name)
 
-        return await self._change(name, decide)
+        return await self._change(name, decide, must_store=by_operator)
 
     def _count_shut(self, kind: str) -> float:
         return float(sum(gate.name.startswith(f"{kind}.") for gate in self.all()))
@@ -208,9 +216,16 @@ class GateBook:
             gate.probe_at.FromNanoseconds(self._clock.now_ns() + int(wait_s * 1e9))
 
     async def _change(
-        self, name: str, decide: Callable[[gate_pb2.Gate], gate_pb2.Gate | None]
+        self,
+        name: str,
+        decide: Callable[[gate_pb2.Gate], gate_pb2.Gate | None],
+        *,
+        must_store: bool = False,
     ) -> gate_pb2.Gate:
-        """Writes what `decide` makes of the newest record, if anything."""
+        """Writes what `decide` makes of the newest record, if anything.
+
+        What need not be stored holds here alone where it cannot be.
+        """
         for _ in range(_TRIES_MAX):
             held = self._held.get(name) or _Held(gate_pb2.Gate(name=name), 0)
             new = decide(held.gate)
@@ -219,21 +234,31 @@ class GateBook:
             subject = _subject(name)
             entry = Entry(subject, new.SerializeToString(), expected=held.sequence)
             try:
-                sequence = await self._log.commit([entry])
-            except ConflictError:
-                await self._read_again(name, subject)
-            except ServiceError as error:
+                sequence = await self._committed(entry, name)
+            except (ServiceError, ApiError) as error:
+                if must_store:
+                    raise refused(error) if isinstance(error, ApiError) else error from error
                 # The others learn of it when they meet it themselves.
-                _log.warning("gate_not_written", gate=name, reason=error.code)
+                _log.warning("gate_not_written", gate=name, reason=str(error))
                 self._held[name] = _Held(new, held.sequence)
                 self._tell()
                 return new
             else:
+                if sequence is None:
+                    continue
                 self._take(new, sequence)
                 self._tell()
                 _log_change(new)
                 return new
-        return self._held[name].gate
+        return (self._held.get(name) or _Held(gate_pb2.Gate(name=name), 0)).gate
+
+    async def _committed(self, entry: Entry, name: str) -> int | None:
+        """The sequence of what was written; None where somebody was quicker, whose word is read."""
+        try:
+            return await self._log.commit([entry])
+        except ConflictError:
+            await self._read_again(name, entry.subject)
+            return None
 
     async def _read_again(self, name: str, subject: str) -> None:
         found = (await self._log.read_fresh([subject])).get(subject)

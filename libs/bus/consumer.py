@@ -83,9 +83,10 @@ class ConsumerSpec:
     allowance: Callable[[], int | None] = lambda: None
     """How many messages may be in hand at present; None: as many as there is room for."""
     set_aside: SetAside | None = None
-    """Where units of a key go that has `waiting_max` in hand: it must not fill the consumer, or
-    every other key waits behind it."""
+    """Where units of a key go that has too many waiting: it must not fill the consumer, or every
+    other key waits behind it."""
     waiting_max: int = 300
+    """Units in hand, of all keys, from which those with more than their share are set aside."""
 
 
 class Consumer:
@@ -166,12 +167,23 @@ class Consumer:
         if waiting is None:
             self._waiting[key] = deque([message])
             self._start(self._work(key))
-        elif self._spec.set_aside is None or len(waiting) < self._spec.waiting_max:
+        elif not self._is_too_much(len(waiting)):
             waiting.append(message)
         else:
             self._overflow.append(message)
             if len(self._overflow) == 1:
                 self._start(self._work_off_overflow())
+
+    def _is_too_much(self, waiting: int) -> bool:
+        """Whether a key with so many waiting must give room to those behind it.
+
+        While there is room for all nobody is set aside; when there is not, whoever has more than
+        an equal share is.
+        """
+        room = self._spec.waiting_max
+        if self._spec.set_aside is None or len(self._in_hand) <= room:
+            return False
+        return waiting >= max(1, room // (2 * len(self._waiting)))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         worker = asyncio.create_task(work, name=f"work {self._spec.settings.durable}")

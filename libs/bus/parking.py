@@ -28,6 +28,21 @@ _log = structlog.stdlib.get_logger()
 _LOOK_EVERY_S: Final = 1.0
 
 
+REPLAYS: Final = ":replay"
+"""Ends the name of a connection's second queue: what is tried again after it was given up gives way
+to what is live, so live units must not stand behind it."""
+
+
+def queue_of(connection_id: str, fact_subject: str) -> str:
+    """The queue in which a unit of the connection waits."""
+    return connection_id + (REPLAYS if subjects.is_replay(fact_subject) else "")
+
+
+def connection_of(queue: str) -> str:
+    """The connection that a queue waits for."""
+    return queue.removesuffix(REPLAYS)
+
+
 class ParkingLot:
     """The queues of one service; a part that keeps an eye on which of them hold something."""
 
@@ -59,16 +74,16 @@ class ParkingLot:
 
     @property
     def depths(self) -> Mapping[str, int]:
-        """References parked, by connection id, as last counted."""
+        """References parked, by queue, as last counted."""
         return self._depths
 
-    def is_behind(self, connection_id: str) -> bool:
-        """Whether something is parked for the connection, so that what comes now queues behind it.
+    def is_behind(self, queue: str) -> bool:
+        """Whether something is parked there, so that what comes now queues behind it.
 
         What another replica parked is known a second later: until then a live unit may overtake,
         which the receiver does not mind (each event has its own time and id).
         """
-        return self._depths.get(connection_id, 0) > 0
+        return self._depths.get(queue, 0) > 0
 
     async def count(self) -> None:
         """Asks the server what is parked.
@@ -97,38 +112,36 @@ class ParkingLot:
         """
         for start in range(0, len(units), ENTRIES_MAX):
             part = units[start : start + ENTRIES_MAX]
+            queues = [queue_of(one.connection_id, one.subject) for one in part]
             entries = [
-                Entry(subjects.parked(self._service, one.connection_id), one.SerializeToString())
-                for one in part
+                Entry(subjects.parked(self._service, queue), one.SerializeToString())
+                for queue, one in zip(queues, part, strict=True)
             ]
             try:
                 await self._log.commit(entries)
             except ApiError as error:
                 raise refused(error) from error
             self._writes += 1
-            for one in part:
-                depth = self._depths.get(one.connection_id, 0)
-                self._depths[one.connection_id] = depth + 1
+            for queue in queues:
+                self._depths[queue] = self._depths.get(queue, 0) + 1
 
-    async def waiting(
-        self, connection_id: str, *, limit: int
-    ) -> list[tuple[int, gate_pb2.ParkedUnit]]:
+    async def waiting(self, queue: str, *, limit: int) -> list[tuple[int, gate_pb2.ParkedUnit]]:
         """The first references of a queue, with their sequences.
 
         Raises:
             ServiceError: RETRYABLE.
         """
-        subject = subjects.parked(self._service, connection_id)
+        subject = subjects.parked(self._service, queue)
         stored = await page(self._nats, subjects.PARKED, subject, limit=limit)
         return [(one.sequence, gate_pb2.ParkedUnit.FromString(one.data)) for one in stored]
 
-    async def remove(self, connection_id: str, sequences: Sequence[int], *, through: int) -> None:
+    async def remove(self, queue: str, sequences: Sequence[int], *, through: int) -> None:
         """Takes out what is done: the queue up to `through`, and single references behind it.
 
         Raises:
             ServiceError: RETRYABLE.
         """
-        subject = subjects.parked(self._service, connection_id)
+        subject = subjects.parked(self._service, queue)
         try:
             if through:
                 # "Up to" is exclusive in the server's `seq`.

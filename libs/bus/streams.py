@@ -76,7 +76,8 @@ def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
             name=subjects.PARKED,
             subjects=("parked.>",),
             max_bytes=small,
-            max_age_ns=30 * _DAY_NS,
+            # Longer than a fact lives: what waits too long is found and given up, not forgotten.
+            max_age_ns=35 * _DAY_NS,
             extra=batches,
         ),
         StreamSpec(

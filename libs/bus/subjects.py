@@ -144,9 +144,12 @@ def parked(service: str, connection: str) -> str:
     return f"parked.{service}.{token(connection)}"
 
 
+_REPLAY_TOKEN: Final = token(REPLAY)
+
+
 def is_replay(fact_subject: str) -> bool:
     """Whether a fact is one that is tried again after it was given up."""
-    return fact_subject.split(".", 5)[5].startswith(token(REPLAY))
+    return fact_subject.rpartition(".")[2].startswith(_REPLAY_TOKEN)
 
 
 def dead_letter(service: str, reason: str, shop: str) -> str:

@@ -12,10 +12,12 @@ from libs.retry import RetryPolicy
 from libs.sinks import EVENTS_FACTS
 from services.events.handlers import Handlers
 
-_IN_HAND_MAX: Final = 2000
+_IN_HAND_MAX: Final = 3000
 """Of one lane. A quiet shop's fact is let past a busy one's as soon as it is within these."""
 
-_OF_ONE_SHOP_MAX: Final = 500
+_ROOM_FOR_ALL: Final = 2000
+"""Of one lane; with more in hand, shops that have more than their share wait in PARKED, which costs
+a write and a read more and leaves room for the shops behind them."""
 
 
 def conversions(
@@ -37,7 +39,7 @@ def conversions(
         key=queue_of,
         allowance=allowance,
         set_aside=handlers.set_aside,
-        waiting_max=_OF_ONE_SHOP_MAX,
+        waiting_max=_ROOM_FOR_ALL,
     )
 
 

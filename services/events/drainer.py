@@ -15,12 +15,13 @@ from libs.bus.burial import BurialWatch
 from libs.bus.commit_log import CommitLog, Stored
 from libs.bus.consumer import GivenUp, Unit
 from libs.bus.lease import LEASE_S, Lease
-from libs.bus.parking import ParkingLot
+from libs.bus.parking import ParkingLot, connection_of
 from libs.bus.verdict import DeadLetter, Done, Later, verdict_of
 from libs.clock import Clock
 from libs.errors import ServiceError
 from libs.gates import GateBook, connection_gate
 from libs.ids import Random, system_random
+from libs.resources import FACT_TTL_S
 from libs.retry import RetryPolicy
 from services.events.gatekeeper import SINK
 from services.events.handlers import Handlers
@@ -36,7 +37,11 @@ _AT_ONCE: Final = 500
 _QUEUES_MAX: Final = 32
 """Queues that are drained at the same time; one of a destination that hangs holds up no other."""
 
+_ROUNDS: Final = 4
+"""Then it is another queue's turn."""
+
 _PROBED_WITH: Final = 16
+_AGE_EVERY_S: Final = 600.0
 _NO_CONNECTION_S: Final = 5.0
 
 
@@ -79,6 +84,8 @@ class Drainer:
         self._stopping = asyncio.Event()
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._not_before_s: dict[str, float] = {}
+        self._served_s: dict[str, float] = {}
+        self._aged_out_s: dict[str, float] = {}
         self._attempts: dict[int, int] = {}
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -110,17 +117,25 @@ class Drainer:
 
     async def _begin(self) -> None:
         await self._reopen_where_credentials_are_new()
-        for connection_id in list(self._yard.lot.depths):
+        # Those whose turn was longest ago go first: 32 busy queues must not keep out the next one.
+        queues = sorted(self._yard.lot.depths, key=lambda name: self._served_s.get(name, 0.0))
+        for queue in queues:
             if len(self._draining) >= _QUEUES_MAX:
                 return
-            if connection_id not in self._draining and self._may_go(connection_id):
-                task = asyncio.create_task(
-                    self._drain(connection_id), name=f"drain {connection_id}"
-                )
-                self._draining[connection_id] = task
-                task.add_done_callback(
-                    lambda _, name=connection_id: self._draining.pop(name, None)  # type: ignore[misc]
-                )
+            if queue not in self._draining:
+                self._start(queue)
+        self._served_s = {name: self._served_s.get(name, 0.0) for name in queues}
+
+    def _start(self, queue: str) -> None:
+        if self._may_go(queue):
+            work = self._drain(queue)
+        elif self._clock.monotonic_s() >= self._aged_out_s.get(queue, 0.0) + _AGE_EVERY_S:
+            work = self._age_out(queue)
+        else:
+            return
+        task = asyncio.create_task(work, name=f"drain {queue}")
+        self._draining[queue] = task
+        task.add_done_callback(lambda _: self._draining.pop(queue, None))
 
     async def _reopen_where_credentials_are_new(self) -> None:
         prefix = connection_gate("")
@@ -132,64 +147,115 @@ class Drainer:
                 if mark and mark != gate.mark:
                     await self._yard.gates.reopen(gate.name)
 
-    def _may_go(self, connection_id: str) -> bool:
-        """Whether its units may be tried: it is open, or the time for a probe has come."""
-        too_early = self._clock.monotonic_s() < self._not_before_s.get(connection_id, 0.0)
-        if too_early or self._yard.burials.stopped is not None:
-            return False
-        name = connection_gate(connection_id)
-        gates = self._yard.gates
-        return gates.shut(SINK) is None and (gates.shut(name) is None or gates.is_probe_due(name))
+    def _may_go(self, queue: str) -> bool:
+        """Whether its units may be tried: nothing is shut, or the time for a probe has come.
 
-    async def _drain(self, connection_id: str) -> None:
-        """Works one queue off until it is empty, or until something must be waited for."""
+        A shut sink and a run of dead letters are probed from here as well: all units that there
+        are may be waiting in queues.
+        """
+        if self._clock.monotonic_s() < self._not_before_s.get(queue, 0.0):
+            return False
+        gates = self._yard.gates
+        shut = [name for name in self._gates_of(queue) if gates.shut(name) is not None]
+        if not all(gates.is_probe_due(name) for name in shut):
+            return False
+        return self._yard.burials.allowance(len(self._draining)) != 0
+
+    @staticmethod
+    def _gates_of(queue: str) -> tuple[str, str]:
+        return SINK, connection_gate(connection_of(queue))
+
+    async def _drain(self, queue: str) -> None:
+        """Works off a queue for some rounds, or until something must be waited for."""
+        self._served_s[queue] = self._clock.monotonic_s()
         try:
-            while self._yard.lease.is_held and not self._stopping.is_set():
-                if not self._may_go(connection_id):
+            for number in range(_ROUNDS):
+                if not self._yard.lease.is_held or self._stopping.is_set():
                     return
-                references, probing = await self._next(connection_id)
+                if number and not self._may_go(queue):
+                    return
+                references, probing = await self._next(queue)
                 if not references:
                     await self._yard.lot.count()
                     return
-                wait_s = await self._work_off(connection_id, references, probing=probing)
+                wait_s = await self._work_off(queue, references, probing=probing)
                 if wait_s:
-                    self._not_before_s[connection_id] = self._clock.monotonic_s() + wait_s
+                    self._not_before_s[queue] = self._clock.monotonic_s() + wait_s
                     return
-            self._not_before_s.pop(connection_id, None)
+                if probing:
+                    return
+            self._not_before_s.pop(queue, None)
         except ServiceError as error:
-            _log.info("draining_waits", connection=connection_id, reason=error.code)
-            self._not_before_s[connection_id] = self._clock.monotonic_s() + _NO_CONNECTION_S
+            _log.info("draining_waits", queue=queue, reason=error.code)
+            self._not_before_s[queue] = self._clock.monotonic_s() + _NO_CONNECTION_S
         except Exception:  # noqa: BLE001  # one queue's trouble is not the others'
-            _log.exception("draining_failed", connection=connection_id)
-            self._not_before_s[connection_id] = self._clock.monotonic_s() + _NO_CONNECTION_S
+            _log.exception("draining_failed", queue=queue)
+            self._not_before_s[queue] = self._clock.monotonic_s() + _NO_CONNECTION_S
 
-    async def _next(self, connection_id: str) -> tuple[list[_Reference], bool]:
-        """What to try next, and whether it is a probe of a connection that is shut."""
-        gate = self._yard.gates.shut(connection_gate(connection_id))
-        limit = _AT_ONCE if gate is None else _PROBED_WITH
-        waiting = await self._yard.lot.waiting(connection_id, limit=limit)
+    async def _age_out(self, queue: str) -> None:
+        """Gives up what waits with a shut connection and whose fact has expired meanwhile."""
+        self._aged_out_s[queue] = self._clock.monotonic_s()
+        try:
+            while self._yard.lease.is_held and not self._stopping.is_set():
+                waiting = await self._yard.lot.waiting(queue, limit=_AT_ONCE)
+                oldest_s = self._clock.now_ns() / 1e9 - FACT_TTL_S
+                old = [
+                    _Reference(sequence, unit)
+                    for sequence, unit in waiting
+                    if unit.parked_at.seconds < oldest_s
+                ]
+                lost = await self._lose_expired(old, await self._facts_of(old))
+                await self._take_out(queue, old, lost, in_order=True)
+                if not lost or len(old) < len(waiting):
+                    return
+        except ServiceError as error:
+            _log.info("draining_waits", queue=queue, reason=error.code)
+
+    async def _next(self, queue: str) -> tuple[list[_Reference], bool]:
+        """What to try next, and whether it is a probe of something that is shut."""
+        gates = [self._yard.gates.shut(name) for name in self._gates_of(queue)]
+        shut = [gate for gate in gates if gate is not None]
+        probing = bool(shut) or self._yard.burials.stopped is not None
+        waiting = await self._yard.lot.waiting(queue, limit=_PROBED_WITH if probing else _AT_ONCE)
         references = [_Reference(sequence, unit) for sequence, unit in waiting]
-        if gate is None or not references:
+        if not probing or not references:
             return references, False
-        # Not always the first: were it at fault itself, the connection would stay shut for ever.
-        return [references[gate.probes % len(references)]], True
+        # Not always the first: were it at fault itself, what is shut would stay so for ever.
+        probes = sum(gate.probes for gate in shut)
+        return [references[probes % len(references)]], True
+
+    async def _facts_of(self, references: Sequence[_Reference]) -> dict[str, Stored]:
+        """The facts by subject. What a follower does not have yet the leader is asked for."""
+        wanted = sorted({one.unit.subject for one in references})
+        found = await self._yard.facts.read(wanted)
+        missing = [subject for subject in wanted if subject not in found]
+        return found | (await self._yard.facts.read_fresh(missing) if missing else {})
+
+    async def _lose_expired(
+        self, references: Sequence[_Reference], found: Mapping[str, Stored]
+    ) -> set[int]:
+        lost = set()
+        for one in references:
+            if one.unit.subject not in found:
+                await self._handlers.lose(one.unit)
+                lost.add(one.sequence)
+        return lost
 
     async def _work_off(
-        self, connection_id: str, references: Sequence[_Reference], *, probing: bool
+        self, queue: str, references: Sequence[_Reference], *, probing: bool
     ) -> float:
         """Tries what is at the head of a queue; seconds to wait before the next try, 0 for none."""
-        found = await self._yard.facts.read(sorted({one.unit.subject for one in references}))
+        found = await self._facts_of(references)
         by_sink: dict[str, list[_Reference]] = {}
         first: dict[tuple[str, str], int] = {}
-        done: set[int] = set()
         for one in references:
             # A unit is parked twice where the first time could not be acknowledged.
-            is_first = first.setdefault((one.unit.sink, one.unit.unit), one.sequence)
-            if is_first == one.sequence and one.unit.subject in found:
+            first.setdefault((one.unit.sink, one.unit.unit), one.sequence)
+        firsts = [one for one in references if one.sequence in set(first.values())]
+        done = await self._lose_expired(firsts, found)
+        for one in firsts:
+            if one.unit.subject in found:
                 by_sink.setdefault(one.unit.sink, []).append(one)
-            elif is_first == one.sequence:
-                await self._handlers.lose(one.unit)
-                done.add(one.sequence)
         wait_s = 0.0
         for sink, group in by_sink.items():
             finished, waits_s = await self._try(sink, group, found, probing=probing)
@@ -197,7 +263,7 @@ class Drainer:
             wait_s = max(wait_s, waits_s)
         again = (one for one in references if first[one.unit.sink, one.unit.unit] in done)
         done |= {one.sequence for one in again}
-        await self._take_out(connection_id, references, done, in_order=not probing)
+        await self._take_out(queue, references, done, in_order=not probing)
         return wait_s
 
     async def _try(
@@ -246,7 +312,7 @@ class Drainer:
 
     async def _take_out(
         self,
-        connection_id: str,
+        queue: str,
         references: Sequence[_Reference],
         done: set[int],
         *,
@@ -257,6 +323,6 @@ class Drainer:
             if one.sequence not in done:
                 break
             through = one.sequence
-        await self._yard.lot.remove(connection_id, sorted(done), through=through)
+        await self._yard.lot.remove(queue, sorted(done), through=through)
         for sequence in done:
             self._attempts.pop(sequence, None)

@@ -10,7 +10,7 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.gates import Gates, connection_gate, sink_gate
 from libs.http import classify
-from services.events.domain.answers import scope_of
+from services.events.domain.answers import RefusedError, scope_of
 from services.events.domain.dialect import HttpRequest
 from services.events.ports import Marks, Pixel
 from services.events.shares import Sent
@@ -52,6 +52,7 @@ class Gatekeeper:
         self._clock = clock
         self._circuit = Circuit()
         self._probing_until_s = 0.0
+        self._silences = 0
 
     # -- before ----------------------------------------------------------------------------------
 
@@ -62,15 +63,8 @@ class Gatekeeper:
         return 1 if self._may_probe() else 0
 
     def refuses(self) -> ServiceError | None:
-        """Why nothing may be sent to the sink now; None where a request may be made.
-
-        While the sink is shut one caller is let through whenever a probe is due.
-        """
-        error = self.shut_error()
-        if error is not None and self._may_probe():
-            self._probing_until_s = self._clock.monotonic_s() + _PROBE_LASTS_S
-            return None
-        return error
+        """Why nothing may be sent to the sink now; None where it is open or a probe is due."""
+        return None if self._may_probe() else self.shut_error()
 
     def shut_error(self) -> ServiceError | None:
         """The error of what meets the sink shut, with the wait; it costs no attempt."""
@@ -91,9 +85,25 @@ class Gatekeeper:
         return "" if gate is None else _PARKED_FOR.get(gate.reason, "shut")
 
     def begin(self, pixel: Pixel) -> Passage:
-        """Taken before each request, and given back with its end."""
+        """Leave for one request, taken as the last thing before it and given back with its end.
+
+        While the sink is shut one caller is let through whenever a probe is due.
+
+        Raises:
+            ServiceError: RETRYABLE, `gate_shut`; it may have been shut since `refuses` was asked.
+        """
+        error = self.shut_error()
+        if error is not None:
+            if not self._may_probe():
+                raise error
+            self._probing_until_s = self._clock.monotonic_s() + _PROBE_LASTS_S
         connection = connection_gate(pixel.connection_id)
-        return Passage(self._gates.shut(SINK) is not None, self._gates.shut(connection) is not None)
+        return Passage(error is not None, self._gates.shut(connection) is not None)
+
+    def abandoned(self, passage: Passage) -> None:
+        """The request was not made after all."""
+        if passage.sink_was_shut:
+            self._probing_until_s = 0.0
 
     # -- after -----------------------------------------------------------------------------------
 
@@ -118,8 +128,10 @@ class Gatekeeper:
     async def _refused_credentials(
         self, passage: Passage, pixel: Pixel, error: ServiceError
     ) -> None:
-        scope = scope_of(error)
-        if scope is not None and scope.is_shared:
+        if is_shared(error):
+            if passage.sink_was_shut:
+                await self._gates.probe_failed(SINK)
+                return
             # Our app is refused, whatever the token: to park one connection after the other would
             # only move all facts twice.
             await self._gates.close(SINK, gate_pb2.GATE_REASON_OUTAGE, code=error.code)
@@ -148,11 +160,14 @@ class Gatekeeper:
         if passage.connection_was_shut:
             await self._gates.probe_failed(name)
             return
+        now_s = self._clock.monotonic_s()
+        content = request.conversions[0].event_id
+        if not isinstance(error, RefusedError):
+            # No event makes TikTok silent: each failure counts, though it be of one event alone.
+            self._silences += 1
+            content = f"{content} {self._silences}"
         trip = self._circuit.failed(
-            pixel.connection_id,
-            request.conversions[0].event_id if request.conversions else "",
-            self._clock.monotonic_s(),
-            of_upstream=_is_of_upstream(error),
+            pixel.connection_id, content, now_s, of_upstream=_is_of_upstream(error)
         )
         if trip is not None:
             what = SINK if trip is Trip.UPSTREAM else name
@@ -162,10 +177,17 @@ class Gatekeeper:
         return self._gates.is_probe_due(SINK) and self._clock.monotonic_s() >= self._probing_until_s
 
 
+def is_shared(error: ServiceError) -> bool:
+    """Whether all connections are told the same, so that none of them is at fault."""
+    scope = scope_of(error)
+    return scope is not None and scope.is_shared
+
+
 def _is_of_upstream(error: ServiceError) -> bool:
     """Whether a failure cannot be one pixel's: nobody listens, or the host answers for itself.
 
-    A time-out may be a pixel's own.
+    A time-out may be a pixel's own, and a failing code may be what one event of it causes.
     """
-    scope = scope_of(error)
-    return scope is not None and scope.is_shared and error.code not in _MAYBE_OWN
+    if isinstance(error, RefusedError):
+        return False
+    return is_shared(error) and error.code not in _MAYBE_OWN

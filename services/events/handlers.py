@@ -15,12 +15,13 @@ from libs import metric_names
 from libs.bus import subjects
 from libs.bus.burial import BurialWatch
 from libs.bus.consumer import GivenUp, Unit
+from libs.bus.parking import queue_of
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
 from libs.http.classify import may_have_arrived
 from libs.limits import Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
-from services.events.gatekeeper import Gatekeeper
+from services.events.gatekeeper import Gatekeeper, is_shared
 from services.events.mapping import map_share
 from services.events.ports import (
     DeadLetters,
@@ -108,11 +109,15 @@ class Handlers:
         await self._around.parking.park(parked)
 
     async def bury(self, given_up: GivenUp, *, only: str | None = None) -> None:
-        """Stores dead letters and outcomes for every pixel at which the unit has not ended."""
-        tasks, known = await self._prepared([given_up.unit], only)
+        """Stores dead letters and outcomes for every pixel at which the unit has not ended.
+
+        What waits with its connection has not been tried there, and goes on waiting.
+        """
+        tasks, known = await self._prepared([given_up.unit], only, may_park=only is None)
         for task in tasks:
             for share in task.shares:
-                await self._end(task, share, given_up, known)
+                if not share.parked:
+                    await self._end(task, share, given_up, known)
 
     async def lose(self, reference: gate_pb2.ParkedUnit) -> None:
         """Ends a parked unit whose fact has expired: there is nothing left to send."""
@@ -130,24 +135,22 @@ class Handlers:
     async def _handle(
         self, units: Sequence[Unit], *, only: str | None
     ) -> Sequence[ServiceError | None]:
-        tasks, known = await self._prepared(units, only)
-        if only is None:
-            for task in tasks:
-                self._choose_parked(task)
+        tasks, known = await self._prepared(units, only, may_park=only is None)
         known |= await self._send_all(tasks, known)
-        if only is None:
-            await self._park(tasks)
-        # What went well is recorded first: a letter that cannot be stored must not send it again.
+        # What went well is recorded first: a letter or a reference that cannot be stored must not
+        # send it again.
         await self._record(tasks, known, refused=False)
         await self._bury_refused(tasks)
         await self._record(tasks, known, refused=True)
+        if only is None:
+            await self._park(tasks)
         for task in tasks:
             self._trace(task)
         return [self._result(task) for task in tasks]
 
     def _result(self, task: Task) -> ServiceError | None:
         error = task.result()
-        if error is not None and error.kind is Kind.RETRYABLE:
+        if error is not None and (error.kind is Kind.RETRYABLE or is_shared(error)):
             # The failure that shut the sink costs no attempt either.
             return self._around.gatekeeper.shut_error() or error
         return error
@@ -155,9 +158,9 @@ class Handlers:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _prepared(
-        self, units: Sequence[Unit], only: str | None
+        self, units: Sequence[Unit], only: str | None, *, may_park: bool = False
     ) -> tuple[list[Task], dict[Pair, Known]]:
-        """The units with their shares mapped, but for those that have ended."""
+        """The units with their shares mapped, but for those that have ended or are to be parked."""
         tasks = [await self._opened(unit) for unit in units]
         pairs = [
             (s.sink, task.name) for task in tasks for s in task.shares if only in (None, s.sink)
@@ -174,7 +177,10 @@ class Handlers:
                 share.known = known.get((share.sink, task.name))
                 if share.known is not None and not task.unit.tried_here:
                     task.unit.attempts = max(task.unit.attempts, share.known.outcome.attempts)
-                self._map(task, share, known)
+                if may_park:
+                    share.parked = self._waits_elsewhere(task, share)
+                if not share.parked:
+                    self._map(task, share, known)
         return tasks, known
 
     async def _opened(self, unit: Unit) -> Task:
@@ -221,8 +227,10 @@ class Handlers:
             )
             share.class_ = MAYBE_SENT
             return
-        original = known.get(_original(task.record) or ("", ""))
-        earlier = share.known or original
+        earlier = share.known
+        if earlier is None or not earlier.outcome.events:
+            # Of a replay the original's names count, also after a try that did not arrive.
+            earlier = known.get(_original(task.record) or ("", ""), earlier)
         # Once it was tried it is as old as it was then: an outage must not make it too old.
         as_of_s = now_s if first_s is None else first_s
         map_share(task, share, earlier.outcome if earlier else None, as_of_s)
@@ -240,13 +248,11 @@ class Handlers:
 
     # -- waiting elsewhere -----------------------------------------------------------------------
 
-    def _choose_parked(self, task: Task) -> None:
-        around = self._around
-        for share in task.shares:
-            if share.is_to_send:
-                share.parked = around.gatekeeper.parks(share.connection_id)
-                if not share.parked and around.parking.is_behind(share.connection_id):
-                    share.parked = "behind"
+    def _waits_elsewhere(self, task: Task, share: Share) -> str:
+        """Why a share is parked unread; empty where it is not."""
+        queue = queue_of(share.connection_id, task.unit.subject)
+        is_behind = self._around.parking.is_behind(queue)
+        return self._around.gatekeeper.parks(share.connection_id) or ("behind" if is_behind else "")
 
     async def _park(self, tasks: Sequence[Task]) -> None:
         """Moves on what waits for its connection, so that its lane need not wait with it."""
@@ -255,7 +261,7 @@ class Handlers:
         for task in tasks:
             for share in task.shares:
                 error = share.unended()
-                if error is not None and error.kind is Kind.AUTH:
+                if error is not None and error.kind is Kind.AUTH and not is_shared(error):
                     share.parked = error.code
                 elif error is not None and error.kind is Kind.RETRYABLE:
                     # Its connection was shut by this very failure.
@@ -357,7 +363,7 @@ class Handlers:
         self, tasks: Sequence[Task], known: Mapping[Pair, Known], *, refused: bool
     ) -> None:
         outcomes = [
-            self._ended(task, share, known)
+            self._ended(task, share, known, well=not refused)
             for task in tasks
             for share in task.shares
             if not share.parked
@@ -389,7 +395,7 @@ class Handlers:
             share.failed = None if share.conversions else (share.failed or given_up.error)
             share.class_ = reason.partition("/")[0]
             await self._bury(task, share, given_up.error, reason)
-        outcome = self._ended(task, share, known)
+        outcome = self._ended(task, share, known, well=bool(share.ignored))
         if not share.ignored:
             outcome.kind = outcome_pb2.OUTCOME_KIND_DEAD
             outcome.reason = reason
@@ -405,8 +411,10 @@ class Handlers:
             metric_names.DEAD_LETTERS, service="events", reason=letter.reason_class
         ).value += 1
 
-    def _ended(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> outcome_pb2.Outcome:
-        if share.refusal() is None and not task.record.replay_of:
+    def _ended(
+        self, task: Task, share: Share, known: Mapping[Pair, Known], *, well: bool
+    ) -> outcome_pb2.Outcome:
+        if well and not task.record.replay_of:
             self._around.burials.ended_well(task.record.kind)
         if share.ignored:
             name = metric_names.EVENTS_IGNORED

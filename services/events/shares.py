@@ -136,7 +136,9 @@ def as_attempted(
     Settings may have changed since; under another name or id the events would count twice.
     """
     if len(conversions) != len(attempt.events):
-        return list(conversions)
+        # A part of a replay's events, or events that were skipped: the id tells which is which.
+        names = {event.event_id: event.event for event in attempt.events}
+        return [replace(one, name=names.get(one.event_id, one.name)) for one in conversions]
     return [
         replace(one, name=event.event, event_id=event.event_id)
         for one, event in zip(conversions, attempt.events, strict=True)

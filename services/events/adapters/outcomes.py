@@ -57,7 +57,8 @@ class OutcomeStore:
         }
         stored: dict[Pair, Known] = {}
         for start in range(0, len(outcomes), ENTRIES_MAX):
-            stored |= await self._store(outcomes[start : start + ENTRIES_MAX], sequences)
+            part = outcomes[start : start + ENTRIES_MAX]
+            stored |= await self._store(part, sequences, first_stays=True)
         return stored
 
     async def record(
@@ -123,6 +124,7 @@ class OutcomeStore:
         sequences: Mapping[Pair, int],
         *,
         indexed: bool = False,
+        first_stays: bool = False,
     ) -> dict[Pair, Known]:
         """Stores what has not ended, each on top of the record it was told of, and what stands."""
         fresh = list(outcomes)
@@ -135,25 +137,32 @@ class OutcomeStore:
             try:
                 last = await self._commit([*entries, *index])
             except ConflictError:
-                fresh = await self._still_open(fresh, at)
+                fresh = await self._still_open(fresh, at, first_stays=first_stays)
             else:
                 first = last - len(entries) - len(index) + 1
                 return {_pair(one): Known(one, first + place) for place, one in enumerate(fresh)}
         raise ServiceError(Kind.RETRYABLE, "contended", "other writers were always quicker")
 
     async def _still_open(
-        self, outcomes: Sequence[outcome_pb2.Outcome], at: dict[Pair, int]
+        self, outcomes: Sequence[outcome_pb2.Outcome], at: dict[Pair, int], *, first_stays: bool
     ) -> list[outcome_pb2.Outcome]:
-        """Those that have not ended; `at` then says where each stands."""
+        """Those that have not ended; `at` then says where each stands.
+
+        Raises:
+            ServiceError: RETRYABLE, `contended`: another try of one of them was noted meanwhile,
+                whose names and time must stay.
+        """
         found = await self._log.read_fresh([_subject(one) for one in outcomes])
         still_open = []
         for one in outcomes:
             stored = found.get(_subject(one))
             if stored is not None:
                 at[_pair(one)] = stored.sequence
-                kind = outcome_pb2.Outcome.FromString(stored.data).kind
-                if kind != outcome_pb2.OUTCOME_KIND_ATTEMPTED:
+                known = outcome_pb2.Outcome.FromString(stored.data)
+                if known.kind != outcome_pb2.OUTCOME_KIND_ATTEMPTED:
                     continue
+                if first_stays and known.HasField("first_attempt_at"):
+                    raise ServiceError(Kind.RETRYABLE, "contended", "another try is noted already")
             else:
                 at.pop(_pair(one), None)
             still_open.append(one)

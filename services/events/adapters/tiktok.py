@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,11 +19,6 @@ from services.events.domain.answers import Answered, answered, refused, unreadab
 from services.events.domain.dialect import HttpRequest
 
 _NAME: Final = "tiktok"
-
-CALLS_AT_ONCE: Final = 64
-"""Enough for TikTok's 1,000 requests a second at answers of 60 ms. What is above it waits here: at
-the session's pool the wait for a connection would count as a failed try after 5 s, and it did with
-a thousand shops."""
 
 
 def _check(answer: Answer) -> ServiceError | None:
@@ -45,13 +39,10 @@ class TikTokEvents:
         *,
         timeout_s: float = 10.0,
         limit: Limit | None = None,
-        calls_at_once: int = CALLS_AT_ONCE,
     ) -> None:
-        """`session` must have as many connections as there are `calls_at_once`."""
         self._base_url = base_url.rstrip("/")
         self._credentials = credentials
         self._timeout_s = timeout_s
-        self._lines = asyncio.Semaphore(calls_at_once)
         self._clock = clock
         self._metrics = metrics
         self._seconds = metrics.histogram(metric_names.UPSTREAM_CALL, upstream=_NAME)
@@ -74,22 +65,21 @@ class TikTokEvents:
             ServiceError: none was accepted for certain; `answers.RefusedError` where TikTok said
                 so itself.
         """
-        async with self._lines:
-            token = await self._credentials.access_token(connection_id)
-            answer = await self._counted(
-                Request(
-                    method="POST",
-                    url=f"{self._base_url}{request.path}",
-                    headers={
-                        "Access-Token": token.reveal(),
-                        "Content-Type": "application/json",
-                        **headers,
-                    },
-                    body=request.body,
-                    timeout_s=self._timeout_s,
-                    answer_bytes_max=1024 * 1024,
-                )
+        token = await self._credentials.access_token(connection_id)
+        answer = await self._counted(
+            Request(
+                method="POST",
+                url=f"{self._base_url}{request.path}",
+                headers={
+                    "Access-Token": token.reveal(),
+                    "Content-Type": "application/json",
+                    **headers,
+                },
+                body=request.body,
+                timeout_s=self._timeout_s,
+                answer_bytes_max=1024 * 1024,
             )
+        )
         return answered(answer.status, answer.body)
 
     async def _counted(self, request: Request) -> Answer:

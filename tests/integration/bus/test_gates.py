@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from nats.aio.client import Client
 
 from libs.bus import subjects
@@ -123,6 +124,16 @@ async def test_probes_come_soon_at_first_and_at_most_ten_seconds_apart(
         await gates.probe_failed(name)
 
     assert waits == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+async def test_what_a_person_asks_for_is_stored_or_refused(nats: Client, log_of: LogOf) -> None:
+    name = sink_gate(new_id())
+    here = book(nats, Deaf())
+
+    with pytest.raises(ServiceError, match="nats_unavailable"):
+        await here.close(name, OPERATOR)
+
+    assert here.shut(name) is None
 
 
 async def test_a_gate_that_cannot_be_written_holds_here_until_the_server_says_otherwise(

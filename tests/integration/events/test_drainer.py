@@ -26,7 +26,7 @@ from libs.retry import RetryPolicy
 from libs.telemetry import Telemetry
 from services.events.adapters.outcomes import OutcomeStore
 from services.events.drainer import Drainer, Yard
-from services.events.gatekeeper import Gatekeeper
+from services.events.gatekeeper import SINK, Gatekeeper
 from services.events.handlers import Handlers, Surroundings
 from services.events.ports import Pixel
 from tests.fakes.nats_server import NatsServer
@@ -247,6 +247,61 @@ async def test_a_connection_that_is_down_is_probed_with_another_unit_each_time(
     first, second = house.tiktok.requests[:2]
     assert [one.conversions[0].event_id for one in (first, second)] == ids(names[0], names[1])
     assert (await house.kinds(*names))[1:] == ["DELIVERED", "DELIVERED"]
+
+
+async def test_a_shut_sink_is_probed_from_the_queues_too(house: House) -> None:
+    names = [new_id() for _ in range(3)]
+    await house.park(*names)
+    await house.gates.close(SINK, gate_pb2.GATE_REASON_OUTAGE)
+
+    async with house.draining():
+        await until(house.emptied, "the queue is empty")
+
+    assert house.gates.shut(SINK) is None
+    assert sorted(house.delivered) == sorted(ids(*names))
+
+
+async def test_replays_wait_in_a_queue_that_nothing_live_stands_behind(house: House) -> None:
+    letter = f"replay.{new_id()}"
+    await house.park(letter)
+
+    connection = house.pixel.connection_id
+    live = house.lot.is_behind(connection)
+    async with house.draining():
+        await until(lambda: house.delivered, "the replay is sent")
+
+    assert live is False
+    assert house.delivered == ids(letter)
+
+
+async def test_what_waits_longer_than_a_fact_lives_is_given_up_though_it_is_shut(
+    house: House,
+) -> None:
+    await house.shut(OPERATOR)
+    gone = gate_pb2.ParkedUnit(
+        subject=subjects.fact("order_paid", SHOP, new_id()),
+        sequence=1,
+        sink=house.pixel.sink,
+        connection_id=house.pixel.connection_id,
+        unit="order_paid.old",
+        shop=SHOP,
+    )
+    gone.parked_at.FromSeconds(int(time.time()) - 31 * 86_400)
+    await house.lot.park([gone])
+    name = new_id()
+    await house.park(name)
+
+    async with house.draining():
+        await until(lambda: _kind_is(house, "old", "DEAD"), "the old one is given up")
+
+    assert await house.kinds(name) == [""]
+    assert [one.unit for _, one in await house.lot.waiting(house.pixel.connection_id, limit=9)] == [
+        f"order_paid.{name}"
+    ]
+
+
+async def _kind_is(house: House, name: str, kind: str) -> bool:
+    return await house.kinds(name) == [kind]
 
 
 async def test_nothing_is_drained_while_a_run_of_dead_letters_has_stopped_the_work(

@@ -88,18 +88,19 @@ async def test_the_end_takes_the_place_of_the_try_and_stays(store: OutcomeStore)
     assert [one.kind for one in await store.of_event(shop, "e1")] == [DELIVERED]
 
 
-async def test_of_two_that_try_one_unit_both_may_and_the_first_end_stays(
+async def test_the_first_note_of_a_try_stays_and_whoever_comes_second_reads_it_first(
     store: OutcomeStore,
 ) -> None:
     shop = new_id()
-    first = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
+    noted = outcome(shop, "u1", "e1", kind=ATTEMPTED)
+    noted.first_attempt_at.FromSeconds(1_790_000_000)
+    await store.attempt([noted], {})
 
-    second = await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
-    await store.record([outcome(shop, "u1", "e1", kind=DEAD)], second)
-    await store.record([outcome(shop, "u1", "e1")], first)
+    with pytest.raises(ServiceError, match="contended"):
+        await store.attempt([outcome(shop, "u1", "e1", kind=ATTEMPTED)], {})
 
-    assert list(second) == [(SINK, "u1")]
-    assert [one.kind for one in await store.of_event(shop, "e1")] == [DEAD]
+    found = await store.known(shop, [(SINK, "u1")])
+    assert found[SINK, "u1"].outcome.first_attempt_at.seconds == 1_790_000_000
 
 
 async def test_a_try_knows_where_it_stands_among_many(store: OutcomeStore) -> None:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import aiohttp
 import msgspec
 import pytest
 
@@ -169,28 +168,3 @@ async def test_every_shape_means_the_same_off_a_socket(shape: Shape) -> None:
             found = error
 
     assert verdict_on(found) == shape.verdict
-
-
-async def test_calls_beyond_the_bound_wait_for_each_other_and_not_for_a_connection() -> None:
-    config = SandboxConfig(tokens={_TOKEN: Grant(pixels=frozenset({"C1"}))}, base_latency_ms=20.0)
-    tiktok = TikTokSandbox(config, SystemClock())
-    url = await tiktok.start()
-    [request] = dialect_of(DialectName.EVENT_TRACK).encode(
-        [conversion("e1", page=_PAGE, match=MatchKeys(ip="84.17.33.9"))], pixel().settings
-    )
-    opened: list[object] = []
-    trace = aiohttp.TraceConfig()
-
-    async def note(*context: object) -> None:
-        opened.append(context)
-
-    trace.on_connection_create_start.append(note)
-    async with aiohttp.ClientSession(trace_configs=[trace]) as session:
-        api = TikTokEvents(
-            url, session, OneToken(), SystemClock(), Metrics(), timeout_s=5.0, calls_at_once=2
-        )
-        found = await asyncio.gather(*(api.send(request, "one", {}) for _ in range(8)))
-    await tiktok.stop()
-
-    assert {one.code for one in found} == {0}
-    assert len(opened) == 2

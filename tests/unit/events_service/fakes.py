@@ -104,13 +104,15 @@ class FakeTikTok:
     meaning: Meaning = Meaning.DELIVERED
     sickening: frozenset[str] = frozenset()
     """Events that make TikTok fail, now and always."""
+    wait: asyncio.Event | None = None
+    """No answer before this is set."""
 
     async def send(
         self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
     ) -> Answered:
         self.requests.append(request)
         self.headers.append(headers)
-        await asyncio.sleep(0)
+        await (self.wait.wait() if self.wait else asyncio.sleep(0))
         trouble = self.troubles.pop(0) if self.troubles else None
         if trouble := trouble or self.down.get(connection_id):
             raise trouble

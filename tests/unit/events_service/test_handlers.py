@@ -590,14 +590,73 @@ async def test_what_comes_while_others_wait_for_its_connection_queues_behind_the
     assert house.tiktok.requests == []
 
 
-async def test_what_is_ignored_ends_also_while_its_connection_is_shut() -> None:
-    house = House(pixel(active_since_s=AT_S + 1))
-    await house.gates.close(connection_gate("example.events.C1"), OPERATOR)
+async def test_parking_costs_nothing_that_was_delivered_elsewhere() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+    await house.gates.close(connection_gate("example.events.C2"), OPERATOR)
+    house.parking.trouble = ServiceError(Kind.RETRYABLE, "refused_by_nats")
+    for _ in range(3):
+        with pytest.raises(ServiceError, match="refused_by_nats"):
+            await house.handle(unit(order_paid()))
 
-    results = await house.handle(unit(order_paid()))
+    assert len(house.tiktok.requests) == 1
+    assert list(house.outcomes.kept) == [("events.C1", "order_paid.98765")]
 
-    assert (results, house.parking.units) == ([None], [])
-    assert house.outcome().kind == IGNORED
+
+async def test_giving_up_at_one_pixel_leaves_what_waits_at_another() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+    await house.gates.close(connection_gate("example.events.C2"), CREDENTIALS)
+
+    await house.bury(unit(order_paid()))
+
+    assert [letter.sink for letter in house.letters.letters] == ["events.C1"]
+
+
+async def test_an_app_that_is_refused_shuts_the_sink_and_parks_nothing() -> None:
+    house = House(pixel("C1"), pixel("C2"))
+    refused = RefusedError(Kind.AUTH, 40113, "R0", None, "")
+    house.tiktok.down = dict.fromkeys(["example.events.C1", "example.events.C2"], refused)
+
+    [result] = await house.handle(unit(order_paid()))
+    house.clock.advance(1.0)
+    for n in "123456":
+        await house.handle(unit(order_paid(n), n))
+
+    gate = house.gates.shut(SINK)
+    assert gate is not None
+    assert gate.probes == 1
+    assert result is not None
+    assert result.code == "gate_shut"
+    assert house.parking.units == []
+    assert len(house.tiktok.requests) == 3
+
+
+async def test_a_lone_unit_that_meets_silence_shuts_its_connection() -> None:
+    house = House()
+    house.tiktok.down = {"example.events.C1": TIMEOUT}
+
+    for _ in range(3):
+        await house.handle(unit(order_paid()))
+
+    assert house.gates.shut(connection_gate("example.events.C1")) is not None
+
+
+async def test_a_lone_unit_that_is_refused_with_a_failing_code_shuts_nothing() -> None:
+    house = House()
+    house.tiktok.sickening = frozenset({"purchase.98765"})
+
+    for _ in range(10):
+        await house.handle(unit(order_paid()))
+
+    assert house.gates.all() == []
+
+
+async def test_units_given_up_as_exhausted_are_a_run_too() -> None:
+    house = House()
+
+    for n in range(3):
+        await house.bury(unit(order_paid(str(n)), str(n)))
+
+    assert house.burials.stopped is not None
 
 
 async def test_a_unit_that_cannot_be_parked_is_not_done() -> None:
@@ -649,10 +708,12 @@ async def test_nothing_more_is_taken_or_sent_while_a_probe_is_under_way() -> Non
     await house.gates.close(SINK, OUTAGE)
     house.clock.advance(1.0)
 
-    first, second = house.gatekeeper.refuses(), house.gatekeeper.refuses()
+    passage = house.gatekeeper.begin(pixel())
 
-    assert first is None
-    assert second is not None
+    assert passage.sink_was_shut
+    with pytest.raises(ServiceError, match="gate_shut"):
+        house.gatekeeper.begin(pixel())
+    assert house.gatekeeper.refuses() is not None
     assert house.gatekeeper.allowance() == 0
     # A probe that never came to its end must not be the last one.
     house.clock.advance(15.0)
@@ -867,6 +928,29 @@ async def test_a_replay_sends_only_the_events_that_were_given_up_and_gives_way_t
     assert [priority for priority, _, _ in house.limiter.asked] == [Priority.REPLAY]
     outcome = house.outcome(name=f"cart_lines_added.replay.{letter}")
     assert (outcome.kind, outcome.replay_of) == (DELIVERED, letter)
+
+
+async def test_a_replay_keeps_its_first_name_also_after_a_try_that_did_not_arrive() -> None:
+    house = House(pixel(dialect=DialectName.PIXEL_TRACK))
+    house.tiktok.bad = frozenset({"purchase.98765"})
+    await house.handle(unit(order_paid(), sinks=["events.C1"]))
+    house.tiktok.bad = frozenset()
+    house.pixels.pixels = (pixel(),)
+    [letter] = house.letters.letters
+    replay = unit(
+        order_paid(),
+        f"replay.{letter.dead_letter_id}",
+        sinks=["events.C1"],
+        replay_of=letter.dead_letter_id,
+    )
+    house.tiktok.down = {"example.events.C1": THROTTLED}
+    await house.handle(replay)
+    house.tiktok.down = {}
+
+    await house.handle(replay)
+
+    outcome = house.outcome(name=f"order_paid.replay.{letter.dead_letter_id}")
+    assert [one.event for one in outcome.events] == ["CompletePayment"]
 
 
 async def test_a_replay_keeps_the_name_under_which_it_was_first_tried() -> None:

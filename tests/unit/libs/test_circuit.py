@@ -61,6 +61,14 @@ def test_a_success_of_the_connection_itself_ends_its_streak() -> None:
     assert _fails(circuit, ("a", "3"), ("a", "4")) == [None, None]
 
 
+def test_many_contents_of_one_connection_do_not_hide_the_others() -> None:
+    policy = CircuitPolicy(upstream_failures=40, connection_failures=100)
+    circuit = Circuit(policy)
+    _fails(circuit, *[("a", str(n)) for n in range(38)])
+
+    assert _fails(circuit, ("b", "x"), ("b", "y")) == [None, Trip.UPSTREAM]
+
+
 def test_failures_long_apart_are_no_streak() -> None:
     circuit = Circuit(_POLICY)
     _fails(circuit, ("a", "1"), ("a", "2"))
