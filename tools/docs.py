@@ -273,10 +273,17 @@ def _ending_rows() -> Iterator[tuple[str, str, str, str, str]]:
     )
     yield (
         subjects.PARKED,
-        _pattern(lambda _: subjects.parked("SERVICE", "CONNECTION")),
+        _pattern(lambda _: subjects.parked("ingest", "SHOP")),
         _age(subjects.PARKED),
         "`ingest.v1.Delivery`",
-        "deliveries of shops that nobody has connected; the last token is the shop",
+        "deliveries of shops that nobody has connected",
+    )
+    yield (
+        subjects.PARKED,
+        _pattern(lambda _: subjects.parked("events", "CONNECTION")),
+        _age(subjects.PARKED),
+        "`delivery.v1.ParkedUnit`",
+        "references to facts that wait for their connection, or behind others that do",
     )
     yield (
         subjects.DEAD_LETTERS,
@@ -292,6 +299,22 @@ def _ending_rows() -> Iterator[tuple[str, str, str, str, str]]:
         "bytes",
         "the shops' data keys, wrapped by the key-encryption key",
     )
+    yield from _bucket_rows()
+
+
+def _bucket_rows() -> Iterator[tuple[str, str, str, str, str]]:
+    """The buckets that replicas share."""
+    yield _bucket(subjects.LIMITS, "<limit>", "bytes", "how far a limit is spent or reserved")
+    yield _bucket(subjects.CIRCUITS, "<kind>.<name>", "`delivery.v1.Gate`", "what is shut, and why")
+    yield _bucket(subjects.LEASES, "<name>", "text", "who does what one replica does at a time")
+    yield _bucket(
+        subjects.WATERMARKS, "reconcile.<kind>.<shop>", "JSON", "up to when a shop was compared with Shopify"
+    )
+
+
+def _bucket(bucket: str, key: str, message: str, what: str) -> tuple[str, str, str, str, str]:
+    lives = "15 s" if bucket == subjects.LEASES else "for ever"
+    return (subjects.bucket_stream(bucket), subjects.in_bucket(bucket, key), lives, message, what)
 
 
 def _pattern(subject_of: Callable[[str], str]) -> str:
