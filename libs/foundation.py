@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from libs import metric_names
 from libs.bus import streams
-from libs.bus.api import ApiError
+from libs.bus.api import ApiError, refused
 from libs.bus.jetstream_log import JetStreamLog
 from libs.clock import Clock
 from libs.connections import FileConnections
@@ -33,6 +33,9 @@ from libs.telemetry import Metrics, Telemetry, Tracer
 from libs.vault import Vault
 
 _log = structlog.stdlib.get_logger()
+
+_NOT_YET: Final = range(10004, 10010)
+"""What a cluster says that is not complete, has no leader yet, or not this one."""
 
 _START_S: Final = 60.0
 """How long a start waits for NATS to come up before it gives up and says why."""
@@ -188,9 +191,10 @@ async def connected(url: str, closed: asyncio.Event | None = None) -> Client:
 
 
 async def _settled(client: Client, clock: Clock, act: Callable[[], Awaitable[T]]) -> T:
-    """What `act` gives. What failed while NATS went away is done again once it is back.
+    """What `act` gives. What NATS did not answer, or failed while it went away, is done again.
 
-    Else a process that starts just then would end, and say that NATS is not fit.
+    A cluster that several processes lay out at once takes its time for each stream; a process that
+    starts while NATS goes away would else end, and say that NATS is not fit.
 
     Raises:
         ServiceError: that of `act`, where NATS stayed, or did not within a minute.
@@ -200,12 +204,14 @@ async def _settled(client: Client, clock: Clock, act: Callable[[], Awaitable[T]]
         reconnects = client.stats["reconnects"]
         try:
             return await act()
-        except ServiceError:
+        except ServiceError as error:
             # The client hears of its connection's end a little later than whoever asks just then.
             await clock.sleep(_AGAIN_S)
             stayed = client.is_connected and client.stats["reconnects"] == reconnects
-            if stayed or clock.monotonic_s() > deadline_s:
+            is_final = stayed and error.kind is not Kind.RETRYABLE
+            if is_final or clock.monotonic_s() > deadline_s:
                 raise
+            _log.info("waiting_for_nats", reason=error.code)
 
 
 async def _keys(client: Client, settings: CommonSettings) -> KvKeySource:
@@ -225,6 +231,8 @@ async def _fit(client: Client, settings: CommonSettings) -> None:
         await streams.create_missing(client, **layout)
         faults = await streams.faults(client, **layout)
     except ApiError as error:
+        if error.err_code in _NOT_YET:
+            raise refused(error) from error
         raise permanent("nats_not_fit", f"{error}: see `tidewire streams check`") from error
     if not settings.allow_weak_fsync:
         async with http_session() as session:

@@ -308,7 +308,10 @@ def _bucket_rows() -> Iterator[tuple[str, str, str, str, str]]:
     yield _bucket(subjects.CIRCUITS, "<kind>.<name>", "`delivery.v1.Gate`", "what is shut, and why")
     yield _bucket(subjects.LEASES, "<name>", "text", "who does what one replica does at a time")
     yield _bucket(
-        subjects.WATERMARKS, "reconcile.<kind>.<shop>", "JSON", "up to when a shop was compared with Shopify"
+        subjects.WATERMARKS,
+        "reconcile.<kind>.<shop>",
+        "JSON",
+        "up to when a shop was compared with Shopify",
     )
 
 

@@ -7,6 +7,7 @@ docs/subjects.md.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from zlib import crc32
@@ -47,6 +48,7 @@ NO_SHOP: Final = "_unknown"
 """In place of a shop in DEAD_LETTERS, where it cannot be told whose a message was."""
 
 _TOKEN_CHARS_MAX: Final = 200
+_PREFIXES_KEPT: Final = 4096
 
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -136,7 +138,13 @@ def seen(shop: str, delivery_id: str) -> str:
 
 def outcome(sink: str, shop: str, unit: str) -> str:
     """How one unit ended at one sink. A sink such as `events.C123` is one token."""
-    return f"outcome.{token(sink)}.{lane(shop)}.{token(shop)}.{token(unit)}"
+    return _outcomes_of(sink, shop) + token(unit)
+
+
+@lru_cache(maxsize=_PREFIXES_KEPT)
+def _outcomes_of(sink: str, shop: str) -> str:
+    """The same for all units of a shop, and asked for several times a unit."""
+    return f"outcome.{token(sink)}.{lane(shop)}.{token(shop)}."
 
 
 def parked(service: str, connection: str) -> str:

@@ -280,9 +280,16 @@ class Desk:
             if not task.done():
                 self._is_unreachable(math.inf)
             result = await task
+            self._down_until_s = -math.inf
+        except ConflictError:
+            # That is an answer too.
+            self._down_until_s = -math.inf
+            raise
         finally:
             task.cancel()
-        self._down_until_s = -math.inf
+            if self._down_until_s == math.inf:
+                # Whatever ended it: nobody would ask again while this says that it is under way.
+                self._down_until_s = self._office.clock.monotonic_s() + UNREACHABLE_AGAIN_S
         return result
 
     def _is_unreachable(self, until_s: float) -> None:

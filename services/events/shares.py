@@ -74,15 +74,19 @@ class Share:
         """The error because of which it must be tried again; None where it has ended."""
         if self.failed is not None:
             return self.failed if self.failed.kind is not Kind.PERMANENT else None
-        errors = (sent for sent in self.sent if isinstance(sent, ServiceError))
+        errors = [sent for sent in self.sent if isinstance(sent, ServiceError)]
+        if not errors:
+            return None
         return worst(error for error in errors if error.kind is not Kind.PERMANENT)
 
     def refusal(self) -> ServiceError | None:
         """The error for which it, or a part of it, is given up."""
         if self.failed is not None:
             return self.failed
-        errors = (sent for sent in self.sent if isinstance(sent, ServiceError))
-        return next((error for error in errors if error.kind is Kind.PERMANENT), None)
+        for sent in self.sent:
+            if isinstance(sent, ServiceError) and sent.kind is Kind.PERMANENT:
+                return sent
+        return None
 
     def reason_class(self, reason: str) -> str:
         """What we could not map and what TikTok would not take are different people's work."""
@@ -102,11 +106,11 @@ class Task:
     span: SpanRef
     started_ns: int
     shares: list[Share] = field(default_factory=list)
+    name: str = field(init=False)
+    """The unit's name in outcomes and ledgers."""
 
-    @property
-    def name(self) -> str:
-        """The unit's name in outcomes and ledgers."""
-        return unit_of(self.record.kind, self.record.fact_id)
+    def __post_init__(self) -> None:
+        self.name = unit_of(self.record.kind, self.record.fact_id)
 
     def result(self) -> ServiceError | None:
         """None where every share has ended or waits elsewhere, so that the unit is done here."""

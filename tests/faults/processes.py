@@ -130,7 +130,7 @@ def skewed(name: str, ahead_s: float, *, paired: bool) -> Inflict:
 
 def _each() -> list[Fault]:
     faults = []
-    for name in ("ingest-http", "ingest-normalizer", "events"):
+    for name in ("ingest-http", "ingest-normalizer", "events", "delivery"):
         faults += [
             Fault(
                 name=f"{name}.kill",

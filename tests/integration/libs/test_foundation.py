@@ -56,3 +56,14 @@ async def test_what_fails_while_nats_stays_is_told_at_once(client: Client) -> No
 
     assert (raised.value.kind, raised.value.code) == (Kind.PERMANENT, "nats_not_fit")
     assert asked.times == 1
+
+
+async def test_what_a_busy_cluster_does_not_answer_in_time_is_asked_again(client: Client) -> None:
+    answers = [ServiceError(Kind.RETRYABLE, "nats_unavailable")] * 2
+
+    async def act() -> str:
+        if answers:
+            raise answers.pop()
+        return "fit"
+
+    assert await _settled(client, CLOCK, act) == "fit"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.bus.commit_log import Entry, MemoryLog, Stored
+from libs.bus.commit_log import ConflictError, Entry, MemoryLog, Stored
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
 from libs.limits import LimitedError, Priority, SharedLimiter
@@ -42,6 +42,19 @@ class SlowLog(MemoryLog):
         await asyncio.sleep(self.delay_s)
 
 
+class ContestedLog(SlowLog):
+    """A log on which another writer was quicker, `conflicts` times."""
+
+    conflicts: int = 0
+
+    async def commit(self, entries: Sequence[Entry]) -> int:
+        await self._wait()
+        if self.conflicts:
+            self.conflicts -= 1
+            raise ConflictError(1)
+        return await MemoryLog.commit(self, entries)
+
+
 async def _limiter(log: MemoryLog) -> SharedLimiter:
     clock = SystemClock()
 
@@ -62,6 +75,24 @@ async def _limiter(log: MemoryLog) -> SharedLimiter:
         random=lambda: 0.5,
         metrics=Metrics(),
     )
+
+
+async def test_a_conflict_that_comes_late_is_an_answer_and_no_outage() -> None:
+    [limit] = names("wide")
+    log = ContestedLog()
+    await idle(log, time.time_ns(), [limit])
+    limiter = await _limiter(log)
+    await limiter.turn([limit])
+    log.delay_s, log.conflicts = 0.06, 1
+
+    with pytest.raises(LimitedError, match="limits_unreachable"):
+        await limiter.turn([limit])
+    log.delay_s = 0.0
+    await asyncio.sleep(0.3)
+
+    # Those who waited were sent away, so nobody was left who would ask again for the others.
+    await limiter.turn([limit])
+    await limiter.close()
 
 
 async def test_while_the_state_is_gone_callers_are_told_within_50_ms_and_afterwards_served() -> (
