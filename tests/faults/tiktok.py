@@ -23,6 +23,9 @@ _UNHURT_WITHIN_S: Final = 10.0
 _BACKLOG: Final = 6000
 _AT_ONCE: Final = 10_000
 
+_WITH_CHECKOUTS: Final = 1200
+"""Deliveries of a storm that is large enough to have checkouts of every shop."""
+
 _NOT_BURNT: Final = "nothing is dead-lettered: an outage burns no attempts"
 _DIVIDED: Final = "only that event ends in the dead letters, its neighbours are delivered"
 _OTHERS: Final = (
@@ -246,12 +249,14 @@ TIKTOK: Final = (
         what="code 20001: the purchases of a batch are taken, its checkouts listed as refused",
         expected="what was refused is not called delivered",
         inflict=half_accepted(listed=True),
+        size=_WITH_CHECKOUTS,
     ),
     Fault(
         name="tiktok.partial-unlisted",
         what="code 20001 that does not say which events were refused",
         expected="what was refused is not called delivered",
         inflict=half_accepted(listed=False),
+        size=_WITH_CHECKOUTS,
     ),
     Fault(
         name="tiktok.truncated",
