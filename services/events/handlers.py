@@ -12,7 +12,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from libs import metric_names
-from libs.bus import subjects
 from libs.bus.burial import BurialWatch
 from libs.bus.consumer import GivenUp, Unit
 from libs.bus.parking import queue_of
@@ -30,12 +29,21 @@ from services.events.ports import (
     Outcomes,
     Pair,
     Parking,
-    Pixel,
     Pixels,
 )
 from services.events.records import attempt_of, letter_of, outcome_of, reason_of, reference_of
 from services.events.sender import Errand, Outgoing, Sender
 from services.events.shares import MAYBE_SENT, Share, Task, pixel_of, worst
+from services.events.units import (
+    connection_id_of,
+    has_ended,
+    meant_for,
+    original_of,
+    part_of,
+    priority_of,
+    record_of,
+    unreadable,
+)
 from tidewire.commerce.v1 import fact_pb2, record_pb2
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
@@ -46,12 +54,6 @@ _GONE_AFTER_S: Final = 60.0
 
 _MAYBE_SENT_AFTER_S: Final = 47 * 3600.0
 """TikTok drops repetitions for 48 hours; the last hour is for a request under way."""
-
-_APART_FROM: Final = 3
-"""Tries from which units that fail are sent in ever smaller requests: a failure that is one unit's
-own is then found in O(log n) tries, and its neighbours get through."""
-
-_PARTS_MAX: Final = 32
 
 _AT_A_STRETCH: Final = 16
 """Units that are read or mapped before others may: about 10 ms."""
@@ -103,11 +105,11 @@ class Handlers:
         """Parks units of shops that have too many in hand; they come in order, after those."""
         parked = []
         for unit in units:
-            record = _record_of(unit)
+            record = record_of(unit)
             known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
             task = Task(unit, record, None, None, SpanRef(0, 0, sampled=False), 0)
             for sink in record.sinks or known:
-                share = Share(sink, _connection_id(record.shop, sink, known), parked="backlog")
+                share = Share(sink, connection_id_of(record.shop, sink, known), parked="backlog")
                 parked.append(reference_of(task, share, now_ns=self._around.clock.now_ns()))
         await self._around.parking.park(parked)
 
@@ -171,7 +173,7 @@ class Handlers:
         pairs = [
             (s.sink, task.name) for task in tasks for s in task.shares if only in (None, s.sink)
         ]
-        pairs += [pair for task in tasks if (pair := _original(task.record))]
+        pairs += [pair for task in tasks if (pair := original_of(task.record))]
         known: dict[Pair, Known] = {}
         if pairs:
             # Asked for every unit: a durable that was made anew gives old facts out as untried.
@@ -179,7 +181,7 @@ class Handlers:
         for number, task in enumerate(tasks):
             await _let_others_in(number)
             shares = (s for s in task.shares if only in (None, s.sink))
-            task.shares = [s for s in shares if not _has_ended(known.get((s.sink, task.name)))]
+            task.shares = [s for s in shares if not has_ended(known.get((s.sink, task.name)))]
             for share in task.shares:
                 share.known = known.get((share.sink, task.name))
                 if share.known is not None and not task.unit.tried_here:
@@ -192,7 +194,7 @@ class Handlers:
 
     async def _opened(self, unit: Unit) -> Task:
         started_ns = self._around.clock.now_ns()
-        record = _record_of(unit)
+        record = record_of(unit)
         tracer = self._around.tracer
         parent = SpanRef.parse(record.traceparent) or tracer.start_trace()
         known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
@@ -206,22 +208,22 @@ class Handlers:
             # This one fact cannot be opened; its neighbours in the batch can.
             trouble = error
         # A record that names no sink was written before its shop had any, or by an older writer.
-        owed = record.sinks or (_meant(fact, known) if fact else known)
-        shares = [Share(s, _connection_id(record.shop, s, known), known.get(s)) for s in owed]
+        owed = record.sinks or (meant_for(fact, known) if fact else known)
+        shares = [Share(s, connection_id_of(record.shop, s, known), known.get(s)) for s in owed]
         return Task(unit, record, fact, trouble, tracer.child(parent), started_ns, shares)
 
     async def _fact(self, record: record_pb2.FactRecord) -> fact_pb2.Fact:
         if not record.HasField("payload"):
-            raise _unreadable()
+            raise unreadable()
         opened = await self._around.opener.open_bytes(record.payload, record.shop)
         try:
             return fact_pb2.Fact.FromString(opened)
         except DecodeError:
-            raise _unreadable() from None
+            raise unreadable() from None
 
     def _map(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> None:
         if task.fact is None or task.trouble is not None:
-            share.failed = task.trouble or _unreadable()
+            share.failed = task.trouble or unreadable()
             return
         if share.pixel is None:
             self._without_pixel(task.record, share)
@@ -237,7 +239,7 @@ class Handlers:
         earlier = share.known
         if earlier is None or not earlier.outcome.events:
             # Of a replay the original's names count, also after a try that did not arrive.
-            earlier = known.get(_original(task.record) or ("", ""), earlier)
+            earlier = known.get(original_of(task.record) or ("", ""), earlier)
         # Once it was tried it is as old as it was then: an outage must not make it too old.
         as_of_s = now_s if first_s is None else first_s
         map_share(task, share, earlier.outcome if earlier else None, as_of_s)
@@ -299,8 +301,8 @@ class Handlers:
         groups: dict[tuple[str, str, Priority, int], list[tuple[Task, Share]]] = {}
         for place, (task, share) in enumerate(ready):
             dialect = pixel_of(share).settings.dialect.value
-            part = _part(place, len(ready), task.unit.attempts)
-            key = (share.sink, dialect, _priority(task.unit), part)
+            part = part_of(place, len(ready), task.unit.attempts)
+            key = (share.sink, dialect, priority_of(task.unit), part)
             groups.setdefault(key, []).append((task, share))
         noted: dict[Pair, Known] = {}
         # Each pixel on its own: one that hangs holds up no other of the shop.
@@ -458,58 +460,6 @@ async def _let_others_in(number: int) -> None:
     """Now and then: a thousand units are half a second's work, and other shops wait meanwhile."""
     if number % _AT_A_STRETCH == _AT_A_STRETCH - 1:
         await asyncio.sleep(0)
-
-
-def _record_of(unit: Unit) -> record_pb2.FactRecord:
-    """The record; where it cannot be read, what its subject says of it."""
-    try:
-        return record_pb2.FactRecord.FromString(unit.data)
-    except DecodeError:
-        _, _, kind, _, shop, fact_id = map(subjects.text_of, unit.subject.split(".", 5))
-        return record_pb2.FactRecord(kind=kind, shop=shop, fact_id=fact_id)
-
-
-def _unreadable() -> ServiceError:
-    return permanent("fact_unreadable", "its bytes are no fact: was it written by another version?")
-
-
-def _meant(fact: fact_pb2.Fact, known: Mapping[str, Pixel]) -> list[str]:
-    """The pixels that a fact is for, where its record does not say."""
-    code = fact.events_tracked.pixel_code
-    return [sink for sink, pixel in known.items() if code in ("", pixel.settings.pixel_code)]
-
-
-def _connection_id(shop: str, sink: str, known: Mapping[str, Pixel]) -> str:
-    """The connection behind a sink; for one that is not usable now, what it is called then."""
-    pixel = known.get(sink)
-    return pixel.connection_id if pixel is not None else f"{shop}.{sink}"
-
-
-def _original(record: record_pb2.FactRecord) -> Pair | None:
-    """The (sink, unit) that a replay was given up as before."""
-    if not record.replay_of:
-        return None
-    for sink in record.sinks:
-        prefix = f"{sink}.{record.shop}."
-        if record.replay_of.startswith(prefix):
-            return sink, record.replay_of.removeprefix(prefix)
-    return None
-
-
-def _has_ended(known: Known | None) -> bool:
-    return known is not None and known.ended
-
-
-def _priority(unit: Unit) -> Priority:
-    return Priority.REPLAY if subjects.is_replay(unit.subject) else Priority.LIVE
-
-
-def _part(place: int, count: int, attempts: int) -> int:
-    """Which of how many smaller requests a unit goes with, after it has failed some times."""
-    if attempts < _APART_FROM:
-        return -1
-    parts = min(_PARTS_MAX, 1 << min(attempts - _APART_FROM + 1, 8), count)
-    return place * parts // count
 
 
 def _did_not_arrive(share: Share) -> bool:
