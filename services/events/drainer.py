@@ -85,7 +85,7 @@ class Drainer:
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._not_before_s: dict[str, float] = {}
         self._served_s: dict[str, float] = {}
-        self._aged_out_s: dict[str, float] = {}
+        self._age_out_at_s: dict[str, float] = {}
         self._attempts: dict[int, int] = {}
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -119,17 +119,23 @@ class Drainer:
         await self._reopen_where_credentials_are_new()
         # Those whose turn was longest ago go first: 32 busy queues must not keep out the next one.
         queues = sorted(self._yard.lot.depths, key=lambda name: self._served_s.get(name, 0.0))
+        self._forget_all_but(queues)
         for queue in queues:
             if len(self._draining) >= _QUEUES_MAX:
                 return
             if queue not in self._draining:
                 self._start(queue)
-        self._served_s = {name: self._served_s.get(name, 0.0) for name in queues}
+
+    def _forget_all_but(self, queues: Sequence[str]) -> None:
+        """What is remembered of queues that are empty by now would grow for ever."""
+        for memory in (self._served_s, self._not_before_s, self._age_out_at_s):
+            for gone in memory.keys() - set(queues):
+                del memory[gone]
 
     def _start(self, queue: str) -> None:
         if self._may_go(queue):
             work = self._drain(queue)
-        elif self._clock.monotonic_s() >= self._aged_out_s.get(queue, 0.0) + _AGE_EVERY_S:
+        elif self._clock.monotonic_s() >= self._age_out_at_s.get(queue, 0.0):
             work = self._age_out(queue)
         else:
             return
@@ -194,7 +200,7 @@ class Drainer:
 
     async def _age_out(self, queue: str) -> None:
         """Gives up what waits with a shut connection and whose fact has expired meanwhile."""
-        self._aged_out_s[queue] = self._clock.monotonic_s()
+        self._age_out_at_s[queue] = self._clock.monotonic_s() + _AGE_EVERY_S
         try:
             while self._yard.lease.is_held and not self._stopping.is_set():
                 waiting = await self._yard.lot.waiting(queue, limit=_AT_ONCE)
@@ -251,7 +257,8 @@ class Drainer:
         for one in references:
             # A unit is parked twice where the first time could not be acknowledged.
             first.setdefault((one.unit.sink, one.unit.unit), one.sequence)
-        firsts = [one for one in references if one.sequence in set(first.values())]
+        first_ones = set(first.values())
+        firsts = [one for one in references if one.sequence in first_ones]
         done = await self._lose_expired(firsts, found)
         for one in firsts:
             if one.unit.subject in found:

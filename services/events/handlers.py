@@ -103,22 +103,24 @@ class Handlers:
 
     async def set_aside(self, units: Sequence[Unit]) -> None:
         """Parks units of shops that have too many in hand; they come in order, after those."""
-        parked = []
+        parked: list[tuple[Task, Share]] = []
         for unit in units:
             record = record_of(unit)
             known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
             task = Task(unit, record, None, None, SpanRef(0, 0, sampled=False), 0)
             for sink in record.sinks or known:
                 share = Share(sink, connection_id_of(record.shop, sink, known), parked="backlog")
-                parked.append(reference_of(task, share, now_ns=self._around.clock.now_ns()))
-        await self._around.parking.park(parked)
+                parked.append((task, share))
+        await self._park_now(parked)
 
     async def bury(self, given_up: GivenUp, *, only: str | None = None) -> None:
         """Stores dead letters and outcomes for every pixel at which the unit has not ended.
 
-        What waits with its connection has not been tried there, and goes on waiting.
+        What belongs with its connection has not been tried there: it is parked, perhaps once more,
+        for nobody knows whether it is already.
         """
         tasks, known = await self._prepared([given_up.unit], only, may_park=only is None)
+        await self._park_now([(t, s) for t in tasks for s in t.shares if s.parked])
         for task in tasks:
             for share in task.shares:
                 if not share.parked:
@@ -265,8 +267,7 @@ class Handlers:
 
     async def _park(self, tasks: Sequence[Task]) -> None:
         """Moves on what waits for its connection, so that its lane need not wait with it."""
-        references = []
-        reasons: Counter[str] = Counter()
+        parked: list[tuple[Task, Share]] = []
         for task in tasks:
             for share in task.shares:
                 error = share.unended()
@@ -276,11 +277,16 @@ class Handlers:
                     # Its connection was shut by this very failure.
                     share.parked = self._around.gatekeeper.parks(share.connection_id)
                 if share.parked:
-                    references.append(reference_of(task, share, now_ns=self._around.clock.now_ns()))
-                    reasons[share.parked] += 1
-        if references:
-            await self._around.parking.park(references)
-        for reason, count in reasons.items():
+                    parked.append((task, share))
+        await self._park_now(parked)
+
+    async def _park_now(self, parked: Sequence[tuple[Task, Share]]) -> None:
+        if not parked:
+            return
+        now_ns = self._around.clock.now_ns()
+        references = [reference_of(task, share, now_ns=now_ns) for task, share in parked]
+        await self._around.parking.park(references)
+        for reason, count in Counter(share.parked for _, share in parked).items():
             name = metric_names.EVENTS_PARKED
             self._around.metrics.counter(name, reason=reason).value += count
 

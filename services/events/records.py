@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.bus.dead_letters import unit_letter_id
 from libs.errors import ServiceError
 from services.events.shares import Share, Task, event_outcomes, kind_of, pixel_of
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
@@ -45,7 +46,7 @@ def letter_of(
     """What is kept of a share that is given up. Its id is the share's own: given up once."""
     record = task.record
     letter = outcome_pb2.DeadLetter(
-        dead_letter_id=f"{share.sink}.{record.shop}.{task.name}",
+        dead_letter_id=unit_letter_id(share.sink, record.shop, task.name),
         service="events",
         reason_class=share.reason_class(reason),
         code=error.code,

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from libs.bus import subjects
 from libs.bus.consumer import Unit
+from libs.bus.dead_letters import unit_letter_id
 from libs.errors import ServiceError, permanent
 from libs.limits import Priority
 from services.events.ports import Known, Pair, Pixel
@@ -51,7 +52,7 @@ def original_of(record: record_pb2.FactRecord) -> Pair | None:
     if not record.replay_of:
         return None
     for sink in record.sinks:
-        prefix = f"{sink}.{record.shop}."
+        prefix = unit_letter_id(sink, record.shop, "")
         if record.replay_of.startswith(prefix):
             return sink, record.replay_of.removeprefix(prefix)
     return None

@@ -179,7 +179,9 @@ async def test_what_is_parked_waits_while_shut_and_is_sent_in_order_when_opened(
 
     async with house.draining():
         await until(lambda: house.lease.is_held, "the lease is held")
-        await asyncio.sleep(0)
+        await until(lambda: house.lot.is_behind(house.pixel.connection_id), "it is counted")
+        await house.drainer._begin()
+        await until(lambda: not house.drainer._draining, "it has had its look")
         shut_requests = len(house.tiktok.requests)
         await house.gates.reopen(connection_gate(house.pixel.connection_id), by_operator=True)
         await until(house.emptied, "the queue is empty")
@@ -315,6 +317,8 @@ async def test_nothing_is_drained_while_a_run_of_dead_letters_has_stopped_the_wo
     async with house.draining():
         await until(lambda: house.lease.is_held, "the lease is held")
         await until(lambda: house.lot.is_behind(house.pixel.connection_id), "it is counted")
+        await house.drainer._begin()
+        await until(lambda: not house.drainer._draining, "it has had its look")
         stopped = len(house.tiktok.requests)
         house.burials.reset()
         await until(house.emptied, "the queue is empty")
