@@ -268,8 +268,6 @@ class Drainer:
             finished, waits_s = await self._try(sink, group, found, probing=probing)
             done |= finished
             wait_s = max(wait_s, waits_s)
-        again = (one for one in references if first[one.unit.sink, one.unit.unit] in done)
-        done |= {one.sequence for one in again}
         await self._take_out(queue, references, done, in_order=not probing)
         return wait_s
 

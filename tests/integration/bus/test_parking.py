@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from nats.aio.client import Client
 
-from libs.bus import subjects
+from libs.bus import api, parking, subjects
 from libs.bus.lease import Lease
 from libs.bus.parking import ParkingLot
 from libs.clock import FakeClock, SystemClock
@@ -61,6 +61,23 @@ async def test_another_replica_learns_what_is_parked(
     await other.count()
 
     assert (before, other.is_behind(connection)) == (False, True)
+
+
+async def test_a_count_that_is_older_than_what_was_parked_meanwhile_is_not_believed(
+    lot: ParkingLot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = new_id()
+
+    async def slow(nats: Client, name: str, request: dict[str, object]) -> object:
+        answer = await api.js_api(nats, name, request)
+        await lot.park(parked(connection, "a"))
+        return answer
+
+    monkeypatch.setattr(parking, "js_api", slow)
+
+    await lot.count()
+
+    assert lot.is_behind(connection)
 
 
 async def test_what_is_done_is_taken_out_and_what_is_not_stays(lot: ParkingLot) -> None:

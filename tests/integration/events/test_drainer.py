@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import pytest
 from nats.aio.client import Client
 
 from libs.bus import streams, subjects
-from libs.bus.commit_log import Entry
+from libs.bus.commit_log import Entry, Stored
 from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.lease import Lease
@@ -55,7 +56,14 @@ OPERATOR: Final = gate_pb2.GATE_REASON_OPERATOR
 class House:
     """One replica of the events service's inside, on a real server and a played TikTok."""
 
-    def __init__(self, nats: Client, *, own: Pixel, tiktok: FakeTikTok | None = None) -> None:
+    def __init__(
+        self,
+        nats: Client,
+        *,
+        own: Pixel,
+        tiktok: FakeTikTok | None = None,
+        policy: RetryPolicy = SOON,
+    ) -> None:
         self.nats = nats
         self.pixel = own
         self.tiktok = tiktok or FakeTikTok()
@@ -95,7 +103,7 @@ class House:
             lease=self.lease,
             burials=self.burials,
         )
-        self.drainer = Drainer(yard, self.handlers, SOON, clock, random=lambda: 0.5)
+        self.drainer = Drainer(yard, self.handlers, policy, clock, random=lambda: 0.5)
 
     def log(self, stream: str) -> JetStreamLog:
         return JetStreamLog(self.nats, stream, RandomIds(SystemClock()))
@@ -193,20 +201,62 @@ async def test_what_is_parked_waits_while_shut_and_is_sent_in_order_when_opened(
 
 
 async def test_a_new_token_opens_the_connection_and_the_old_one_does_not(house: House) -> None:
+    # No probe is ever due: only what is seen of the token can open it.
+    house.gates._clock = FakeClock()
+    house.marks.marks[house.pixel.connection_id] = "m1"
+    await house.shut(gate_pb2.GATE_REASON_CREDENTIALS, "m1")
+    name = new_id()
+    await house.park(name)
+
+    async with house.draining():
+        await until(lambda: house.lease.is_held, "the lease is held")
+        await house.drainer._begin()
+        old_token_opens = house.gates.shut(connection_gate(house.pixel.connection_id)) is None
+        house.marks.marks[house.pixel.connection_id] = "m2"
+        await until(house.emptied, "the queue is empty")
+
+    assert not old_token_opens
+    assert house.gates.shut(connection_gate(house.pixel.connection_id)) is None
+    assert house.delivered == ids(name)
+
+
+async def test_a_probe_with_the_old_token_is_refused_and_the_connection_stays_shut(
+    house: House,
+) -> None:
+    house.marks.marks[house.pixel.connection_id] = "m1"
     await house.shut(gate_pb2.GATE_REASON_CREDENTIALS, "m1")
     name = new_id()
     await house.park(name)
     house.tiktok.down = {house.pixel.connection_id: REVOKED}
+    connection = connection_gate(house.pixel.connection_id)
 
     async with house.draining():
-        # A probe with the old token fails and puts the next one off.
-        await until(lambda: len(house.tiktok.requests) == 1, "a probe is made")
-        house.tiktok.down = {}
-        house.marks.marks[house.pixel.connection_id] = "m2"
+        await until(lambda: _probes(house) == 1, "a probe has failed")
+
+    gate = house.gates.shut(connection)
+    assert gate is not None
+    assert gate.mark == "m1"
+    assert await house.kinds(name) == ["ATTEMPTED"]
+
+
+def _probes(house: House) -> int:
+    gate = house.gates.shut(connection_gate(house.pixel.connection_id))
+    return 0 if gate is None else gate.probes
+
+
+async def test_a_probe_costs_its_unit_no_attempt(nats: Client) -> None:
+    once = RetryPolicy(attempts_max=1, base_s=0.05, cap_s=0.05, probe_s=0.05)
+    house = House(nats, own=pixel(f"C{new_id()}"), policy=once)
+    house.tiktok.troubles = [TIMEOUT]
+    name = new_id()
+    await house.park(name)
+    await house.shut(gate_pb2.GATE_REASON_OUTAGE)
+
+    async with house.draining():
         await until(house.emptied, "the queue is empty")
 
-    assert house.gates.shut(connection_gate(house.pixel.connection_id)) is None
-    assert house.delivered == ids(name)
+    assert len(house.tiktok.requests) == 2
+    assert await house.kinds(name) == ["DELIVERED"]
 
 
 async def test_a_unit_that_is_refused_for_good_leaves_the_queue_with_a_letter(
@@ -248,7 +298,8 @@ async def test_a_connection_that_is_down_is_probed_with_another_unit_each_time(
 
     first, second = house.tiktok.requests[:2]
     assert [one.conversions[0].event_id for one in (first, second)] == ids(names[0], names[1])
-    assert (await house.kinds(*names))[1:] == ["DELIVERED", "DELIVERED"]
+    # That the second one got through says nothing of the first, which is behind it no more.
+    assert await house.kinds(*names) == ["DEAD", "DELIVERED", "DELIVERED"]
 
 
 async def test_a_shut_sink_is_probed_from_the_queues_too(house: House) -> None:
@@ -331,6 +382,25 @@ async def test_what_was_ended_before_is_not_sent_again(house: House) -> None:
     name = new_id()
     await house.park(name)
     await house.park(name)
+
+    async with house.draining():
+        await until(house.emptied, "the queue is empty")
+
+    assert house.delivered == ids(name)
+
+
+class _Follower(JetStreamLog):
+    """A log whose nearest server has nothing yet of what its leader has."""
+
+    async def read(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        return {}
+
+
+async def test_a_fact_that_only_the_leader_has_is_not_taken_for_expired(house: House) -> None:
+    name = new_id()
+    await house.park(name)
+    behind = _Follower(house.nats, subjects.COMMERCE, RandomIds(SystemClock()))
+    house.drainer._yard = replace(house.drainer._yard, facts=behind)
 
     async with house.draining():
         await until(house.emptied, "the queue is empty")

@@ -107,10 +107,15 @@ async def test_a_try_knows_where_it_stands_among_many(store: OutcomeStore) -> No
     shop = new_id()
     many = [outcome(shop, f"u{n}", kind=ATTEMPTED) for n in range(1_100)]
 
+    pairs = [(SINK, f"u{n}") for n in range(1_100)]
+
     tried = await store.attempt(many, {})
+    noted = await store.known(shop, pairs)
     await store.record([outcome(shop, f"u{n}") for n in range(1_100)], tried)
 
-    pairs = [(SINK, f"u{n}") for n in range(1_100)]
+    assert {pair: one.sequence for pair, one in tried.items()} == {
+        pair: one.sequence for pair, one in noted.items()
+    }
     found = await store.known(shop, pairs)
     assert len(found) == 1_100
     assert all(one.ended for one in found.values())
