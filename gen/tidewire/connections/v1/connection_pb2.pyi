@@ -249,6 +249,82 @@ class EventsSettings(_message.Message):
 Global___EventsSettings: _TypeAlias = EventsSettings  # noqa: Y015
 
 @_typing.final
+class CatalogSettings(_message.Message):
+    """Settings of one TikTok catalog."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUSINESS_CENTER_ID_FIELD_NUMBER: _builtins.int
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    DIALECT_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    business_center_id: _builtins.str
+    """The Business Center that owns it."""
+    catalog_id: _builtins.str
+    """The catalog."""
+    dialect: _builtins.str
+    """`product_upload` (also if empty) or `item_batch`."""
+    country: _builtins.str
+    """ISO 3166-1 alpha-2 country it sells in; empty: the shop's."""
+    currency: _builtins.str
+    """ISO 4217 currency of its prices; empty: the shop's."""
+    language: _builtins.str
+    """ISO 639 language of its texts; empty: `en`."""
+    def __init__(
+        self,
+        *,
+        business_center_id: _builtins.str = ...,
+        catalog_id: _builtins.str = ...,
+        dialect: _builtins.str = ...,
+        country: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_center_id", b"business_center_id", "catalog_id", b"catalog_id", "country", b"country", "currency", b"currency", "dialect", b"dialect", "language", b"language"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CatalogSettings: _TypeAlias = CatalogSettings  # noqa: Y015
+
+@_typing.final
+class TikTokShopSettings(_message.Message):
+    """Settings of one TikTok Shop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHOP_ID_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    STOCK_CONFLICT_FIELD_NUMBER: _builtins.int
+    STOCK_BUFFER_FIELD_NUMBER: _builtins.int
+    shop_id: _builtins.str
+    """The shop's id at TikTok, as the authorised shops list it; empty: not known yet."""
+    region: _builtins.str
+    """Its region, such as `GB`."""
+    stock_conflict: _builtins.str
+    """What to do when both sides sold the last piece: `cancel` (also if empty) or `backorder`."""
+    stock_buffer: _builtins.int
+    """Pieces that are kept back."""
+    def __init__(
+        self,
+        *,
+        shop_id: _builtins.str = ...,
+        region: _builtins.str = ...,
+        stock_conflict: _builtins.str = ...,
+        stock_buffer: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["region", b"region", "shop_id", b"shop_id", "stock_buffer", b"stock_buffer", "stock_conflict", b"stock_conflict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TikTokShopSettings: _TypeAlias = TikTokShopSettings  # noqa: Y015
+
+@_typing.final
 class Connection(_message.Message):
     """The unit of configuration, credentials, parking and limits."""
 
@@ -263,6 +339,8 @@ class Connection(_message.Message):
     ACTIVE_SINCE_FIELD_NUMBER: _builtins.int
     SHOPIFY_FIELD_NUMBER: _builtins.int
     TIKTOK_EVENTS_FIELD_NUMBER: _builtins.int
+    TIKTOK_CATALOG_FIELD_NUMBER: _builtins.int
+    TIKTOK_SHOP_FIELD_NUMBER: _builtins.int
     connection_id: _builtins.str
     """Unique, such as `example.events.C123`."""
     shop: _builtins.str
@@ -287,6 +365,14 @@ class Connection(_message.Message):
     def tiktok_events(self) -> Global___EventsSettings:
         """Of a TikTok pixel."""
 
+    @_builtins.property
+    def tiktok_catalog(self) -> Global___CatalogSettings:
+        """Of a TikTok catalog."""
+
+    @_builtins.property
+    def tiktok_shop(self) -> Global___TikTokShopSettings:
+        """Of a TikTok Shop."""
+
     def __init__(
         self,
         *,
@@ -299,12 +385,14 @@ class Connection(_message.Message):
         active_since: _timestamp_pb2.Timestamp | None = ...,
         shopify: Global___ShopifySettings | None = ...,
         tiktok_events: Global___EventsSettings | None = ...,
+        tiktok_catalog: Global___CatalogSettings | None = ...,
+        tiktok_shop: Global___TikTokShopSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_since", b"active_since", "settings", b"settings", "shopify", b"shopify", "tiktok_events", b"tiktok_events"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_since", b"active_since", "settings", b"settings", "shopify", b"shopify", "tiktok_catalog", b"tiktok_catalog", "tiktok_events", b"tiktok_events", "tiktok_shop", b"tiktok_shop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_since", b"active_since", "connection_id", b"connection_id", "country", b"country", "currency", b"currency", "kind", b"kind", "settings", b"settings", "shop", b"shop", "shopify", b"shopify", "state", b"state", "tiktok_events", b"tiktok_events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_since", b"active_since", "connection_id", b"connection_id", "country", b"country", "currency", b"currency", "kind", b"kind", "settings", b"settings", "shop", b"shop", "shopify", b"shopify", "state", b"state", "tiktok_catalog", b"tiktok_catalog", "tiktok_events", b"tiktok_events", "tiktok_shop", b"tiktok_shop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["shopify", "tiktok_events"]  # noqa: Y015
+    _WhichOneofReturnType_settings: _TypeAlias = _typing.Literal["shopify", "tiktok_events", "tiktok_catalog", "tiktok_shop"]  # noqa: Y015
     _WhichOneofArgType_settings: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_settings) -> _WhichOneofReturnType_settings | None: ...
 
