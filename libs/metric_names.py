@@ -61,6 +61,11 @@ DEAD_LETTERS: Final = "tidewire_dead_letters_total"
 GATES_SHUT: Final = "tidewire_gates_shut"
 PARKED_UNITS: Final = "tidewire_parked_units"
 
+GRANT_REFRESHES: Final = "tidewire_grant_refreshes_total"
+GRANTS_ENDED: Final = "tidewire_grants_ended"
+GRANTS_EXPIRED: Final = "tidewire_grants_expired"
+AUDIT_WAITING: Final = "tidewire_audit_records_waiting"
+
 LEDGER_UNACCOUNTED: Final = "tidewire_ledger_unaccounted_units"
 LEDGER_IN_FLIGHT: Final = "tidewire_ledger_in_flight_units"
 LEDGER_OLDEST: Final = "tidewire_ledger_oldest_seconds"
@@ -172,6 +177,17 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     PARKED_UNITS: _gauge(
         "Units that wait with their connection, by service.", "service", unit="{unit}"
     ),
+    GRANT_REFRESHES: _counter(
+        "Refreshes of grants by this process: refreshed, failed, misconfigured, revoked, or lost to"
+        " another process.",
+        "result",
+    ),
+    GRANTS_ENDED: _gauge("Connections that a person must connect again.", unit="{connection}"),
+    GRANTS_EXPIRED: _gauge(
+        "Connections whose token has expired although something could refresh it.",
+        unit="{connection}",
+    ),
+    AUDIT_WAITING: _gauge("Audit records that are not stored yet.", unit="{record}"),
     LEDGER_UNACCOUNTED: _gauge(
         "Units that have not ended and were found nowhere: lost, if it lasts.", unit="{unit}"
     ),

@@ -88,6 +88,12 @@ def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
             # A delivery that fails is tried again for long: its letter must stay one.
             extra={"duplicate_window": _DAY_NS},
         ),
+        StreamSpec(
+            name=subjects.AUDIT,
+            subjects=("audit.>", "auth.>"),
+            max_bytes=small,
+            max_age_ns=90 * _DAY_NS,
+        ),
         *(_bucket(bucket, small // _BUCKETS_IN_A_SMALL_STREAM) for bucket in subjects.BUCKETS),
     )
 

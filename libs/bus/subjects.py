@@ -17,12 +17,16 @@ COMMERCE: Final = "COMMERCE"
 OUTCOMES: Final = "OUTCOMES"
 PARKED: Final = "PARKED"
 DEAD_LETTERS: Final = "DEAD_LETTERS"
+AUDIT: Final = "AUDIT"
 
 LIMITS: Final = "limits"
 CIRCUITS: Final = "circuits"
 LEASES: Final = "leases"
 WATERMARKS: Final = "watermarks"
-BUCKETS: Final = (LIMITS, CIRCUITS, LEASES, WATERMARKS)
+CONNECTIONS: Final = "connections"
+TOKENS: Final = "tokens"
+FLOWS: Final = "flows"
+BUCKETS: Final = (LIMITS, CIRCUITS, LEASES, WATERMARKS, CONNECTIONS, TOKENS, FLOWS)
 """Key-value buckets: streams too, `KV_<bucket>`, so that several keys are one atomic write."""
 
 THROTTLED: Final = "limits.throttled"

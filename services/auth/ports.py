@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from services.auth.domain.grants import Answer, App, Consent, Grant
+from services.auth.domain.grants import Answer, App, Consent, Family, Grant
+from tidewire.auth.v1 import connection_service_pb2, health_pb2, record_pb2
 
 GRANT_REVOKED: Final = "grant_revoked"
 """AUTH: the provider no longer knows the grant, or its refresh token is used up or too old."""
@@ -60,3 +63,155 @@ class Provider(Protocol):
         Raises:
             ServiceError: PERMANENT, APP_REFUSED.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A connection's grant as it was stored; the record is shared, so not to be changed."""
+
+    connection_id: str
+    sequence: int
+    """What a write over it is fenced by."""
+    record: record_pb2.StoredGrant
+
+
+class Grants(Protocol):
+    """Grants, stored and sealed; what was stored is known from memory soon after.
+
+    Every method that waits may raise ServiceError RETRYABLE, where the store does not answer.
+    """
+
+    def known(self, connection_id: str) -> Kept | None:
+        """The grant as this process knows it; None where there is none."""
+
+    def all(self) -> Iterable[Kept]:
+        """Every grant that this process knows."""
+
+    def subscribe(self, changed: Callable[[str], None]) -> Callable[[], None]:
+        """Calls `changed` with the id of each that changes, until what this returns is called.
+
+        `changed` must not raise and must not wait.
+        """
+
+    async def fresh(self, connection_id: str) -> Kept | None:
+        """The grant as it is stored now."""
+
+    async def write(
+        self, connection_id: str, record: record_pb2.StoredGrant, *, expected: int
+    ) -> Kept:
+        """Stores a record over the one of that sequence (0: there is none).
+
+        Raises:
+            ConflictError: somebody else has written; nothing was stored.
+            ServiceError: RETRYABLE; it may nevertheless be stored.
+        """
+
+    async def seal(self, connection_id: str, grant: Grant, into: record_pb2.StoredGrant) -> None:
+        """Puts a grant into a record, with what may be read of it in clear."""
+
+    def opened(self, kept: Kept) -> Grant | None:
+        """The grant of a record, where it was opened before."""
+
+    async def open(self, kept: Kept) -> Grant:
+        """The grant of a record.
+
+        Raises:
+            ServiceError: PERMANENT, where it was altered or is another connection's.
+        """
+
+
+class Liveness(Protocol):
+    """Which processes of this service live."""
+
+    @property
+    def owner(self) -> str:
+        """The name of this process."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the others take this process for alive now."""
+
+    async def lives(self, owner: str) -> bool:
+        """Whether a process lives, as far as anybody knows.
+
+        Raises:
+            ServiceError: RETRYABLE, where the store does not answer.
+        """
+
+
+class Providers(Protocol):
+    """The providers, and the apps that the service has there."""
+
+    def of(self, family: Family) -> Provider:
+        """The provider of a family."""
+
+    def app(self, family: Family) -> App | None:
+        """The service's own app there; None where the settings name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFlow:
+    """An attempt to connect as it was stored, the secret of an own app opened in its `spec`."""
+
+    flow_id: str
+    sequence: int
+    """What a write over it is fenced by."""
+    record: record_pb2.StoredFlow = field(repr=False)
+
+
+class Flows(Protocol):
+    """Attempts to connect, stored and sealed; each is gone a while after its last write.
+
+    Every method may raise ServiceError RETRYABLE, where the store does not answer.
+    """
+
+    async def create(self, flow_id: str, record: record_pb2.StoredFlow) -> None:
+        """Stores a new one.
+
+        Raises:
+            ConflictError: there is one of that id.
+        """
+
+    async def load(self, flow_id: str) -> KeptFlow | None:
+        """The attempt as it is stored now; None where there is none."""
+
+    async def replace(self, kept: KeptFlow, record: record_pb2.StoredFlow) -> KeptFlow:
+        """Stores a record over the one that was read.
+
+        Raises:
+            ConflictError: somebody else has written, or it is gone; nothing was stored.
+        """
+
+
+class Connected(Protocol):
+    """What comes of a grant."""
+
+    async def connect(
+        self,
+        spec: connection_service_pb2.ConnectionSpec,
+        flow: connection_service_pb2.GrantFlow.ValueType,
+        grant: Grant,
+    ) -> str:
+        """Makes the connection, or connects it again; returns its id. `spec.shop` is a handle.
+
+        Raises:
+            ServiceError: what stands in the way, for a person to read.
+        """
+
+
+class Installs(Protocol):
+    """How a shop is told that installs the app without anybody having begun it."""
+
+    def shop(self, app: App, answer: Answer) -> str:
+        """The shop's myshopify domain, once the request's signature and age are verified.
+
+        Raises:
+            ServiceError: PERMANENT, CONSENT_REFUSED.
+        """
+
+
+class Overview(Protocol):
+    """What an operator looks at."""
+
+    def connections(self) -> Sequence[health_pb2.ConnectionStatus]:
+        """Every connection and how it is; no secrets."""

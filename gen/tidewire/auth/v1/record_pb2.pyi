@@ -132,7 +132,7 @@ class StoredGrant(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GRANT_FIELD_NUMBER: _builtins.int
-    FLOW_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REFRESH_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     GRANTED_AT_FIELD_NUMBER: _builtins.int
@@ -145,9 +145,10 @@ class StoredGrant(_message.Message):
     NEEDS_REAUTHORIZATION_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     CAN_REFRESH_FIELD_NUMBER: _builtins.int
-    IMPORTED_HASH_FIELD_NUMBER: _builtins.int
-    flow: _connection_service_pb2.GrantFlow.ValueType
-    """How it was granted, which decides how it is refreshed."""
+    CONNECTION_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_HASH_FIELD_NUMBER: _builtins.int
+    family: _builtins.str
+    """Who granted it and how, such as `shopify`; decides how it is refreshed."""
     token_revision: _builtins.int
     """Grows with each new access token."""
     failures: _builtins.int
@@ -160,8 +161,10 @@ class StoredGrant(_message.Message):
     """Whether a person must connect it again."""
     can_refresh: _builtins.bool
     """Whether there is something to refresh it with."""
-    imported_hash: _builtins.bytes
-    """SHA-256 of the secrets it was imported with; a file that says the same is not imported again."""
+    connection_id: _builtins.str
+    """Whose it is."""
+    token_hash: _builtins.bytes
+    """SHA-256 of the access token: whether another connection holds the same one."""
     @_builtins.property
     def grant(self) -> _sealed_pb2.Payload:
         """A `Grant`, sealed; empty once revoked."""
@@ -194,7 +197,7 @@ class StoredGrant(_message.Message):
         self,
         *,
         grant: _sealed_pb2.Payload | None = ...,
-        flow: _connection_service_pb2.GrantFlow.ValueType = ...,
+        family: _builtins.str = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         refresh_expires_at: _timestamp_pb2.Timestamp | None = ...,
         granted_at: _timestamp_pb2.Timestamp | None = ...,
@@ -207,11 +210,12 @@ class StoredGrant(_message.Message):
         needs_reauthorization: _builtins.bool = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         can_refresh: _builtins.bool = ...,
-        imported_hash: _builtins.bytes = ...,
+        connection_id: _builtins.str = ...,
+        token_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "grant", b"grant", "granted_at", b"granted_at", "intent", b"intent", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_refresh", b"can_refresh", "error_code", b"error_code", "error_message", b"error_message", "expires_at", b"expires_at", "failures", b"failures", "flow", b"flow", "grant", b"grant", "granted_at", b"granted_at", "imported_hash", b"imported_hash", "intent", b"intent", "needs_reauthorization", b"needs_reauthorization", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at", "scopes", b"scopes", "token_revision", b"token_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_refresh", b"can_refresh", "connection_id", b"connection_id", "error_code", b"error_code", "error_message", b"error_message", "expires_at", b"expires_at", "failures", b"failures", "family", b"family", "grant", b"grant", "granted_at", b"granted_at", "intent", b"intent", "needs_reauthorization", b"needs_reauthorization", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at", "scopes", b"scopes", "token_hash", b"token_hash", "token_revision", b"token_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,8 +232,11 @@ class StoredConnection(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MISSING_SCOPES_FIELD_NUMBER: _builtins.int
     IMPORTED_HASH_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     imported_hash: _builtins.bytes
     """SHA-256 of the file's entry it was imported from; one that says the same is not taken again."""
+    removed: _builtins.bool
+    """It was ended for good; the record stays for the ledger's sake."""
     @_builtins.property
     def connection(self) -> _connection_pb2.Connection:
         """The connection."""
@@ -254,10 +261,11 @@ class StoredConnection(_message.Message):
         version: _health_pb2.VersionHealth | None = ...,
         missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
         imported_hash: _builtins.bytes = ...,
+        removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "imported_hash", b"imported_hash", "missing_scopes", b"missing_scopes", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "imported_hash", b"imported_hash", "missing_scopes", b"missing_scopes", "removed", b"removed", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,6 +390,30 @@ class AuditRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditRecord: _TypeAlias = AuditRecord  # noqa: Y015
+
+@_typing.final
+class AuditRecords(_message.Message):
+    """Acts that were stored together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
+        """The acts, in order."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___AuditRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRecords: _TypeAlias = AuditRecords  # noqa: Y015
 
 @_typing.final
 class ConnectionEvent(_message.Message):

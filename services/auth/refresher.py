@@ -1,0 +1,478 @@
+"""One refresh for each connection at a time, among all replicas, whoever is killed or paused.
+
+The record of a grant is its own lock: who refreshes first writes an intent over the record that it
+has read, and only then calls the provider; what comes back is written over that very intent. So a
+process that was paused while another took over finds its place taken, and drops its answer unused:
+to use it would kill what the other one got. Evidence: experiment C16 of the design.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Final
+
+import structlog
+
+from libs import metric_names
+from libs.bus.commit_log import ConflictError
+from libs.clock import Clock
+from libs.connections import DOMAIN_SUFFIX
+from libs.errors import Kind, ServiceError, permanent
+from libs.ids import Random, system_random
+from libs.telemetry import Metrics
+from services.auth.domain.grants import Family, Grant
+from services.auth.domain.timing import backoff_s, refresh_due_s
+from services.auth.ports import APP_REFUSED, Grants, Kept, Liveness, Providers
+from tidewire.auth.v1 import record_pb2
+
+_log = structlog.stdlib.get_logger()
+
+NEEDS_REAUTHORIZATION: Final = "needs_reauthorization"
+CONNECTION_UNKNOWN: Final = "connection_unknown"
+REFRESH_FAILED: Final = "refresh_failed"
+GRANT_EXPIRED: Final = "grant_expired"
+"""It has expired, and nothing came with it that could refresh it."""
+
+_LOOK_S: Final = 0.1
+"""Between looks at an intent of somebody else."""
+_GONE_FOR_S: Final = 1.0
+"""So long a holder must be missing before another takes over: NATS may just be back."""
+_INTENT_MOST_S: Final = 60.0
+"""An intent that stands longer is taken over although its holder lives: a call is given up long
+before."""
+_WRITE_AGAIN_S: Final = 0.25
+_MISCONFIGURED_S: Final = 60.0
+"""Between tries while our own app is refused: until somebody corrects the settings."""
+_AT_ONCE: Final = 32
+"""Refreshes under way in one process, in the background."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An intent of somebody else, and since when this process has looked at it."""
+
+    sequence: int
+    since_s: float
+    gone_since_s: float | None = None
+
+
+class Refresher:
+    """Refreshes grants before they expire, and at once when asked; a part of a process."""
+
+    def __init__(
+        self,
+        grants: Grants,
+        providers: Providers,
+        liveness: Liveness,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        random: Random = system_random,
+        ended: Callable[[Kept], None] = lambda _: None,
+    ) -> None:
+        """`ended` is told of each grant that this process found to need a person."""
+        self._grants = grants
+        self._providers = providers
+        self._liveness = liveness
+        self._clock = clock
+        self._random = random
+        self._ended = ended
+        self._under_way: dict[str, asyncio.Task[Kept]] = {}
+        self._stopping = asyncio.Event()
+        self._schedule = _Schedule(clock, random)
+        self._background = asyncio.Semaphore(_AT_ONCE)
+        self._metrics = metrics
+        metrics.gauge(metric_names.GRANTS_ENDED, self._count_ended)
+        metrics.gauge(metric_names.GRANTS_EXPIRED, self._count_expired)
+        grants.subscribe(self._changed)
+
+    async def refreshed(self, connection_id: str, *, newer_than: int) -> Kept:
+        """The grant with a token newer than that revision; refreshed where nobody has yet.
+
+        However many ask at once, this process refreshes once.
+
+        Raises:
+            ServiceError: PERMANENT, CONNECTION_UNKNOWN; AUTH, NEEDS_REAUTHORIZATION; RETRYABLE,
+                REFRESH_FAILED, with the wait; RETRYABLE, where NATS does not answer.
+        """
+        while True:
+            task = self._under_way.get(connection_id)
+            if task is None:
+                task = asyncio.create_task(self._refresh(connection_id, newer_than))
+                self._under_way[connection_id] = task
+                task.add_done_callback(partial(self._over, connection_id))
+            # Shielded: a caller that hangs up must not break off what has reached the provider.
+            kept = await asyncio.shield(task)
+            if kept.record.token_revision > newer_than:
+                return kept
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Refreshes in the background until `stop`, then finishes what is under way."""
+        for kept in self._grants.all():
+            self._schedule.plan(kept)
+        ready()
+        tasks: set[asyncio.Task[None]] = set()
+        while not self._stopping.is_set():
+            for connection_id in self._schedule.due():
+                await self._background.acquire()
+                task = asyncio.create_task(self._in_background(connection_id))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            await self._schedule.wait(self._stopping)
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._under_way:
+            await asyncio.wait(set(self._under_way.values()))
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stopping.set()
+        self._schedule.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a refresh is under way."""
+        return bool(self._under_way)
+
+    async def condemn(self, connection_id: str, revision: int, code: str) -> Kept:
+        """Marks a grant that nothing can refresh as needing a person, if that is still its token.
+
+        Raises:
+            ServiceError: PERMANENT, CONNECTION_UNKNOWN; RETRYABLE, where NATS does not answer.
+        """
+        while True:
+            kept = await self._existing(connection_id)
+            record = kept.record
+            if record.token_revision != revision or record.needs_reauthorization:
+                return kept
+            new = _copy(record)
+            new.needs_reauthorization = True
+            new.error_code = code
+            new.error_message = ""
+            with suppress(ConflictError):
+                kept = await self._grants.write(connection_id, new, expected=kept.sequence)
+                self._count("revoked")
+                self._ended(kept)
+                return kept
+
+    async def _existing(self, connection_id: str) -> Kept:
+        kept = await self._grants.fresh(connection_id)
+        if kept is None or not kept.record.HasField("grant"):
+            raise permanent(CONNECTION_UNKNOWN, f"there is no grant of {connection_id}")
+        return kept
+
+    def _over(self, connection_id: str, task: asyncio.Task[Kept]) -> None:
+        self._under_way.pop(connection_id, None)
+        if not task.cancelled():
+            # Heard here too: every caller may have hung up.
+            task.exception()
+
+    def _changed(self, connection_id: str) -> None:
+        kept = self._grants.known(connection_id)
+        if kept is not None:
+            self._schedule.plan(kept)
+
+    async def _in_background(self, connection_id: str) -> None:
+        try:
+            kept = self._grants.known(connection_id)
+            if kept is not None:
+                newer_than = kept.record.token_revision
+                await self.refreshed(connection_id, newer_than=newer_than)
+        except ServiceError as error:
+            _log.info("refresh_put_off", connection=connection_id, reason=error.code)
+        finally:
+            self._background.release()
+            kept = self._grants.known(connection_id)
+            if kept is not None:
+                self._schedule.plan(kept, again=True)
+
+    async def _refresh(self, connection_id: str, newer_than: int) -> Kept:
+        waiting: Waiting | None = None
+        while True:
+            kept = await self._existing(connection_id)
+            if kept.record.token_revision > newer_than:
+                return kept
+            if not kept.record.can_refresh and not kept.record.needs_reauthorization:
+                kept = await self.condemn(connection_id, newer_than, GRANT_EXPIRED)
+            self._refuse_hopeless(kept)
+            waiting = await self._wait_for(kept, waiting)
+            if waiting is not None:
+                await self._clock.sleep(_LOOK_S)
+                continue
+            try:
+                return await self._take_turn(kept)
+            except ConflictError:
+                self._count("lost")
+
+    def _refuse_hopeless(self, kept: Kept) -> None:
+        record = kept.record
+        if record.needs_reauthorization or not record.can_refresh:
+            raise needs_person(kept)
+        wait_s = record.retry_at.ToNanoseconds() / 1e9 - self._clock.now_ns() / 1e9
+        if wait_s > 0:
+            raise _failed(kept, wait_s)
+
+    async def _wait_for(self, kept: Kept, waiting: Waiting | None) -> Waiting | None:
+        """How long somebody else's intent has stood; None once it is ours to refresh."""
+        holder = kept.record.intent.holder
+        if not holder or holder == self._liveness.owner:
+            return None
+        now_s = self._clock.monotonic_s()
+        if waiting is None or waiting.sequence != kept.sequence:
+            waiting = Waiting(kept.sequence, now_s)
+        if now_s - waiting.since_s > _INTENT_MOST_S:
+            return None
+        if await self._liveness.lives(holder):
+            return Waiting(waiting.sequence, waiting.since_s)
+        gone_s = now_s if waiting.gone_since_s is None else waiting.gone_since_s
+        if now_s - gone_s >= _GONE_FOR_S:
+            return None
+        return Waiting(waiting.sequence, waiting.since_s, gone_s)
+
+    async def _take_turn(self, kept: Kept) -> Kept:
+        """Refreshes as the holder of the intent.
+
+        Raises:
+            ConflictError: somebody else was quicker, or took over; what came back was dropped.
+            ServiceError: what became of it, once that is stored.
+        """
+        old = await self._grants.open(kept)
+        mine = await self._grants.write(
+            kept.connection_id, self._intended(kept, old), expected=kept.sequence
+        )
+        try:
+            new = await self._called(kept, old)
+        except ServiceError as error:
+            raise await self._note_failure(mine, error) from error
+        return await self._note_success(mine, new)
+
+    def _intended(self, kept: Kept, old: Grant) -> record_pb2.StoredGrant:
+        record = _copy(kept.record)
+        used = old.refresh_token or old.access_token
+        digest = sha256(used.reveal().encode()).digest()
+        again = record.intent.refresh_token_hash == digest
+        record.intent.attempt = record.intent.attempt + 1 if again else 1
+        record.intent.refresh_token_hash = digest
+        record.intent.holder = self._liveness.owner
+        record.intent.begun_at.FromNanoseconds(self._clock.now_ns())
+        return record
+
+    async def _called(self, kept: Kept, old: Grant) -> Grant:
+        family = Family(kept.record.family)
+        app = old.app or self._providers.app(family)
+        if app is None:
+            raise permanent(APP_REFUSED, f"the settings name no app for {family}")
+        if not self._liveness.is_alive:
+            # Others take us for dead and may have called already: an old token must not come late.
+            raise ServiceError(Kind.RETRYABLE, "not_alive", "the lease of this process ran out")
+        return await self._providers.of(family).refresh(app, domain_of(kept.connection_id), old)
+
+    async def _note_success(self, mine: Kept, new: Grant) -> Kept:
+        record = granted(mine.record, self._clock.now_ns())
+        await self._grants.seal(mine.connection_id, new, record)
+        kept = await self._stored(mine, record)
+        self._count("refreshed")
+        _log.info(
+            "grant_refreshed",
+            connection=kept.connection_id,
+            revision=kept.record.token_revision,
+        )
+        return kept
+
+    async def _note_failure(self, mine: Kept, error: ServiceError) -> ServiceError:
+        record = _copy(mine.record)
+        # The number of the try and the hash stay: whoever is next goes on from there.
+        record.intent.holder = ""
+        record.failures += 1
+        record.error_code = error.code
+        record.error_message = error.message
+        if error.kind is Kind.AUTH:
+            record.needs_reauthorization = True
+            record.ClearField("retry_at")
+        else:
+            wait_s = self._wait_s(record.failures, error)
+            record.retry_at.FromNanoseconds(self._clock.now_ns() + int(wait_s * 1e9))
+        kept = await self._stored(mine, record)
+        if error.kind is Kind.AUTH:
+            self._count("revoked")
+            self._ended(kept)
+            return needs_person(kept)
+        self._count("misconfigured" if error.kind is Kind.PERMANENT else "failed")
+        return _failed(kept, (record.retry_at.ToNanoseconds() - self._clock.now_ns()) / 1e9)
+
+    def _wait_s(self, failures: int, error: ServiceError) -> float:
+        if error.kind is Kind.PERMANENT:
+            return _MISCONFIGURED_S
+        wait_s = backoff_s(failures, draw=self._random())
+        return max(wait_s, error.retry_after_s or 0.0)
+
+    async def _stored(self, mine: Kept, record: record_pb2.StoredGrant) -> Kept:
+        """What was written over our intent, asked again until somebody knows.
+
+        Raises:
+            ConflictError: somebody took over.
+        """
+        while True:
+            try:
+                return await self._grants.write(mine.connection_id, record, expected=mine.sequence)
+            except ServiceError as error:
+                _log.warning(
+                    "grant_not_stored_yet", connection=mine.connection_id, reason=error.code
+                )
+                await self._clock.sleep(_WRITE_AGAIN_S)
+            except ConflictError:
+                # Ours, perhaps: an answer may get lost on its way.
+                kept = await self._read_again(mine.connection_id)
+                if kept is not None and kept.record == record:
+                    return kept
+                raise
+
+    async def _read_again(self, connection_id: str) -> Kept | None:
+        while True:
+            try:
+                return await self._grants.fresh(connection_id)
+            except ServiceError:
+                await self._clock.sleep(_WRITE_AGAIN_S)
+
+    def _count(self, result: str) -> None:
+        self._metrics.counter(metric_names.GRANT_REFRESHES, result=result).value += 1
+
+    def _count_ended(self) -> float:
+        return float(sum(kept.record.needs_reauthorization for kept in self._grants.all()))
+
+    def _count_expired(self) -> float:
+        """Grants that have expired although something could refresh them."""
+        now_s = self._clock.now_ns() / 1e9
+        return float(
+            sum(
+                kept.record.can_refresh
+                and not kept.record.needs_reauthorization
+                and kept.record.HasField("expires_at")
+                and seconds(kept.record.expires_at.ToNanoseconds()) <= now_s
+                for kept in self._grants.all()
+            )
+        )
+
+
+class _Schedule:
+    """When each connection is next to be refreshed in the background."""
+
+    def __init__(self, clock: Clock, random: Random) -> None:
+        self._clock = clock
+        self._random = random
+        self._due: dict[str, tuple[float, int]] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._woken = asyncio.Event()
+
+    def plan(self, kept: Kept, *, again: bool = False) -> None:
+        """Plans the next refresh by what is stored; `again` where one was just tried."""
+        due_s = self._due_s(kept)
+        known = self._due.get(kept.connection_id)
+        if due_s is None:
+            self._due.pop(kept.connection_id, None)
+            return
+        if known is not None and known[1] == kept.sequence and not again:
+            return
+        if again:
+            due_s = max(due_s, self._clock.now_ns() / 1e9 + 1.0)
+        self._due[kept.connection_id] = (due_s, kept.sequence)
+        heapq.heappush(self._heap, (due_s, kept.connection_id))
+        if self._heap[0][1] == kept.connection_id:
+            self.wake()
+
+    def due(self) -> list[str]:
+        """Those that are due now; each is planned anew before it is due again."""
+        now_s = self._clock.now_ns() / 1e9
+        found = []
+        while self._heap and self._heap[0][0] <= now_s:
+            due_s, connection_id = heapq.heappop(self._heap)
+            known = self._due.get(connection_id)
+            if known is not None and known[0] == due_s:
+                found.append(connection_id)
+        return found
+
+    async def wait(self, stopping: asyncio.Event) -> None:
+        """Returns when the next one is due, or something has changed."""
+        if stopping.is_set():
+            return
+        self._woken.clear()
+        wait_s = self._heap[0][0] - self._clock.now_ns() / 1e9 if self._heap else 60.0
+        if wait_s <= 0:
+            return
+        sleep = asyncio.create_task(self._clock.sleep(min(wait_s, 60.0)))
+        woken = asyncio.create_task(self._woken.wait())
+        try:
+            await asyncio.wait((sleep, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sleep, woken):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def wake(self) -> None:
+        """Has `wait` return."""
+        self._woken.set()
+
+    def _due_s(self, kept: Kept) -> float | None:
+        record = kept.record
+        if record.needs_reauthorization or not record.HasField("expires_at"):
+            return None
+        expires_s = seconds(record.expires_at.ToNanoseconds())
+        if not record.can_refresh:
+            return expires_s
+        granted_s = seconds(record.granted_at.ToNanoseconds())
+        due_s = refresh_due_s(granted_s, expires_s, draw=self._random())
+        return max(due_s, seconds(record.retry_at.ToNanoseconds()))
+
+
+def granted(record: record_pb2.StoredGrant, now_ns: int) -> record_pb2.StoredGrant:
+    """A record for a new grant over an old one: its revision is higher, all trouble is over."""
+    new = record_pb2.StoredGrant(
+        connection_id=record.connection_id,
+        family=record.family,
+        token_revision=record.token_revision + 1,
+    )
+    new.granted_at.FromNanoseconds(now_ns)
+    return new
+
+
+def needs_person(kept: Kept) -> ServiceError:
+    """The error of a grant that only a person can renew."""
+    why = f" ({kept.record.error_code})" if kept.record.error_code else ""
+    return ServiceError(
+        Kind.AUTH,
+        NEEDS_REAUTHORIZATION,
+        f"{kept.connection_id} must be connected again{why}: `tidewire connect` does it",
+    )
+
+
+def _failed(kept: Kept, wait_s: float) -> ServiceError:
+    return ServiceError(
+        Kind.RETRYABLE,
+        REFRESH_FAILED,
+        f"{kept.connection_id}: {kept.record.error_code or 'the last refresh failed'}; tried again"
+        " by itself",
+        retry_after_s=max(0.0, wait_s),
+    )
+
+
+def domain_of(connection_id: str) -> str:
+    """The myshopify domain of a connection's shop: its id begins with the handle."""
+    return connection_id.partition(".")[0] + DOMAIN_SUFFIX
+
+
+def seconds(nanos: int) -> float:
+    """Seconds of an instant in nanoseconds."""
+    return nanos / 1e9
+
+
+def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:
+    copy = record_pb2.StoredGrant()
+    copy.CopyFrom(record)
+    return copy
