@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from phonenumbers import SUPPORTED_REGIONS
-
+from libs.connections.checks import COUNTRIES, COUNTRY_HINT, CURRENCY_HINT, contradictions
 from libs.connections.ports import DOMAIN_SUFFIX, ShopView, shop_handle
 from libs.connections.tree import ConnectionsError, Reading, Section, parse_yaml
 from libs.money import is_currency
@@ -24,8 +23,6 @@ from tidewire.connections.v1.connection_pb2 import (
     EventsSettings,
 )
 
-# ISO 3166-1 countries without telephone numbers of their own.
-_COUNTRIES: Final = frozenset(SUPPORTED_REGIONS) | {"AQ", "BV", "GS", "HM", "PN", "TF", "UM"}
 _INSTANT: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
@@ -65,8 +62,6 @@ _TIKTOK_SHOP_FIELDS: Final = (
 )  # fmt: skip
 _POLICY_FIELDS: Final = ("consent_unknown", "stock_conflict", "stock_buffer")
 
-_COUNTRY_HINT: Final = "give an ISO 3166-1 code in capitals, such as US or GB"
-_CURRENCY_HINT: Final = "give an ISO 4217 code in capitals, such as USD"
 _INSTANT_HINT: Final = "give an instant with its zone, such as 2026-11-22T00:00:00Z"
 _TOKEN_HINT: Final = "give it, or access_token_file with the path of a file that holds it"  # noqa: S105
 
@@ -185,8 +180,8 @@ def _shop(section: Section) -> ShopEntry:
 
 def _view(section: Section) -> ShopView:
     section.require("shop", "give the shop's myshopify domain")
-    section.require("country", _COUNTRY_HINT)
-    section.require("currency", _CURRENCY_HINT)
+    section.require("country", COUNTRY_HINT)
+    section.require("currency", CURRENCY_HINT)
     section.require("active_since", f"{_INSTANT_HINT}: nothing older is reported")
     shop = section.checked(
         "shop",
@@ -197,8 +192,8 @@ def _view(section: Section) -> ShopView:
     return ShopView(
         handle=handle,
         domain=handle + DOMAIN_SUFFIX,
-        country=section.checked("country", _COUNTRY_HINT, _COUNTRIES.__contains__),
-        currency=section.checked("currency", _CURRENCY_HINT, is_currency),
+        country=section.checked("country", COUNTRY_HINT, COUNTRIES.__contains__),
+        currency=section.checked("currency", CURRENCY_HINT, is_currency),
         active_since=_instant(section, "active_since"),
     )
 
@@ -275,14 +270,8 @@ def _events_settings(section: Section, policies: Policies) -> EventsSettings:
 
 
 def _refuse_contradictions(section: Section, settings: EventsSettings) -> None:
-    older = settings.dialect == EVENTS_DIALECT_PIXEL_TRACK
-    if settings.guide_lists and not older:
-        section.fault("guide_lists", "needs the dialect pixel_track; set that or remove this")
-    if settings.offline_event_set_id and older:
-        section.fault("offline_event_set_id", "needs the dialect event_track; remove one")
-    by_region = settings.limited_data_use == LIMITED_DATA_USE_REGIONS
-    if settings.limited_data_use_regions and not by_region:
-        section.fault("limited_data_use_regions", "needs limited_data_use: regions; add that")
+    for fault in contradictions(settings):
+        section.fault(fault.path, fault.why)
 
 
 def _event_ids(section: Section) -> Mapping[str, str]:
@@ -315,8 +304,8 @@ def _catalog(section: Section, view: ShopView) -> CatalogEntry:
         business_center_id=section.text("business_center_id", id_hint, r"[A-Za-z0-9_-]{1,64}"),
         catalog_id=section.text("catalog_id", id_hint, r"[A-Za-z0-9_-]{1,64}"),
         dialect=section.choice("dialect", dialects, default="product_upload"),
-        country=section.checked("country", _COUNTRY_HINT, _COUNTRIES.__contains__) or view.country,
-        currency=section.checked("currency", _CURRENCY_HINT, is_currency) or view.currency,
+        country=section.checked("country", COUNTRY_HINT, COUNTRIES.__contains__) or view.country,
+        currency=section.checked("currency", CURRENCY_HINT, is_currency) or view.currency,
         language=section.text(
             "language", "give an ISO 639 code such as en", r"[a-z]{2,3}(-[A-Za-z]{2,4})?"
         )

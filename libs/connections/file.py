@@ -76,6 +76,9 @@ class FileConnections:
             raise ServiceError(Kind.AUTH, "access_token_missing", advice)
         return token
 
+    async def refused(self, connection_id: str, token: Secret) -> None:  # noqa: ARG002  the port's
+        _log.warning("access_token_refused", connection=connection_id, file=str(self._path))
+
     def entry(self, handle: str) -> ShopEntry | None:
         """All that the file says of a shop, also what no port shows yet."""
         return self._now.entries.get(handle)

@@ -87,3 +87,9 @@ class Credentials(Protocol):
         Raises:
             ServiceError: PERMANENT, `connection_unknown`; AUTH, `access_token_missing`.
         """
+
+    async def refused(self, connection_id: str, token: Secret) -> None:
+        """Tells that the connection's upstream has refused that token as dead.
+
+        Never raises: whoever was refused has its own error to deal with.
+        """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 from libs.connections.entries import ShopEntry
+from libs.connections.names import catalog_id, events_id, events_sink, shopify_id, tiktok_shop_id
 from libs.connections.ports import ShopView, WebhookSecret
 from libs.settings import Secret
 from tidewire.connections.v1.connection_pb2 import (
@@ -17,9 +17,11 @@ from tidewire.connections.v1.connection_pb2 import (
     CONNECTION_KIND_TIKTOK_EVENTS,
     CONNECTION_KIND_TIKTOK_SHOP,
     CONNECTION_STATE_ACTIVE,
+    CatalogSettings,
     Connection,
     ConnectionKind,
     ShopifySettings,
+    TikTokShopSettings,
 )
 
 
@@ -60,7 +62,7 @@ def snapshot_of(entries: Sequence[ShopEntry]) -> Snapshot:
 
 
 def _sinks(entry: ShopEntry) -> Iterable[str]:
-    return (f"events.{one.settings.pixel_code}" for one in entry.tiktok_events)
+    return (events_sink(one.settings.pixel_code) for one in entry.tiktok_events)
 
 
 def _webhook_secrets(
@@ -87,24 +89,36 @@ def _connections(entry: ShopEntry) -> Iterable[tuple[Connection, Secret | None]]
     yield (
         _connection(
             entry,
-            f"{shop}.shopify",
+            shopify_id(shop),
             CONNECTION_KIND_SHOPIFY,
             shopify=ShopifySettings(api_version=entry.shopify.api_version),
         ),
         entry.shopify.access_token,
     )
-    for one, sink in zip(entry.tiktok_events, _sinks(entry), strict=True):
-        name = f"{shop}.{sink}"
+    for one in entry.tiktok_events:
+        name = events_id(shop, one.settings.pixel_code)
         kind = CONNECTION_KIND_TIKTOK_EVENTS
         yield _connection(entry, name, kind, tiktok_events=one.settings), one.access_token
     for catalog in entry.tiktok_catalog:
-        name = f"{shop}.catalog.{catalog.catalog_id}"
-        yield _connection(entry, name, CONNECTION_KIND_TIKTOK_CATALOG), catalog.access_token
+        name = catalog_id(shop, catalog.catalog_id)
+        kind = CONNECTION_KIND_TIKTOK_CATALOG
+        settings = CatalogSettings(
+            business_center_id=catalog.business_center_id,
+            catalog_id=catalog.catalog_id,
+            dialect=catalog.dialect,
+            country=catalog.country,
+            currency=catalog.currency,
+            language=catalog.language,
+        )
+        yield _connection(entry, name, kind, tiktok_catalog=settings), catalog.access_token
     for seller in entry.tiktok_shop:
-        # The cipher is what tells two TikTok Shops apart, and is itself not for showing.
         cipher = seller.shop_cipher.reveal() if seller.shop_cipher else ""
-        name = f"{shop}.tiktok_shop.{sha256(cipher.encode()).hexdigest()[:8]}"
-        yield _connection(entry, name, CONNECTION_KIND_TIKTOK_SHOP), seller.access_token
+        name = tiktok_shop_id(shop, cipher)
+        kind = CONNECTION_KIND_TIKTOK_SHOP
+        policies = TikTokShopSettings(
+            stock_conflict=entry.policies.stock_conflict, stock_buffer=entry.policies.stock_buffer
+        )
+        yield _connection(entry, name, kind, tiktok_shop=policies), seller.access_token
 
 
 def _connection(

@@ -28,7 +28,7 @@ from libs.ids import Random, system_random
 from libs.telemetry import Metrics
 from services.auth.domain.grants import Family, Grant
 from services.auth.domain.timing import backoff_s, refresh_due_s
-from services.auth.ports import APP_REFUSED, Grants, Kept, Liveness, Providers
+from services.auth.ports import APP_REFUSED, Grants, KeptGrant, Liveness, Providers
 from tidewire.auth.v1 import record_pb2
 
 _log = structlog.stdlib.get_logger()
@@ -74,7 +74,7 @@ class Refresher:
         metrics: Metrics,
         *,
         random: Random = system_random,
-        ended: Callable[[Kept], None] = lambda _: None,
+        ended: Callable[[KeptGrant], None] = lambda _: None,
     ) -> None:
         """`ended` is told of each grant that this process found to need a person."""
         self._grants = grants
@@ -83,7 +83,7 @@ class Refresher:
         self._clock = clock
         self._random = random
         self._ended = ended
-        self._under_way: dict[str, asyncio.Task[Kept]] = {}
+        self._under_way: dict[str, asyncio.Task[KeptGrant]] = {}
         self._stopping = asyncio.Event()
         self._schedule = _Schedule(clock, random)
         self._background = asyncio.Semaphore(_AT_ONCE)
@@ -92,7 +92,7 @@ class Refresher:
         metrics.gauge(metric_names.GRANTS_EXPIRED, self._count_expired)
         grants.subscribe(self._changed)
 
-    async def refreshed(self, connection_id: str, *, newer_than: int) -> Kept:
+    async def refreshed(self, connection_id: str, *, newer_than: int) -> KeptGrant:
         """The grant with a token newer than that revision; refreshed where nobody has yet.
 
         However many ask at once, this process refreshes once.
@@ -140,7 +140,7 @@ class Refresher:
         """Whether a refresh is under way."""
         return bool(self._under_way)
 
-    async def condemn(self, connection_id: str, revision: int, code: str) -> Kept:
+    async def condemn(self, connection_id: str, revision: int, code: str) -> KeptGrant:
         """Marks a grant that nothing can refresh as needing a person, if that is still its token.
 
         Raises:
@@ -161,13 +161,15 @@ class Refresher:
                 self._ended(kept)
                 return kept
 
-    async def _existing(self, connection_id: str) -> Kept:
+    async def _existing(self, connection_id: str) -> KeptGrant:
         kept = await self._grants.fresh(connection_id)
-        if kept is None or not kept.record.HasField("grant"):
-            raise permanent(CONNECTION_UNKNOWN, f"there is no grant of {connection_id}")
+        if kept is None:
+            raise unknown(connection_id)
+        if not kept.record.HasField("grant"):
+            raise needs_person(kept)
         return kept
 
-    def _over(self, connection_id: str, task: asyncio.Task[Kept]) -> None:
+    def _over(self, connection_id: str, task: asyncio.Task[KeptGrant]) -> None:
         self._under_way.pop(connection_id, None)
         if not task.cancelled():
             # Heard here too: every caller may have hung up.
@@ -192,7 +194,7 @@ class Refresher:
             if kept is not None:
                 self._schedule.plan(kept, again=True)
 
-    async def _refresh(self, connection_id: str, newer_than: int) -> Kept:
+    async def _refresh(self, connection_id: str, newer_than: int) -> KeptGrant:
         waiting: Waiting | None = None
         while True:
             kept = await self._existing(connection_id)
@@ -210,7 +212,7 @@ class Refresher:
             except ConflictError:
                 self._count("lost")
 
-    def _refuse_hopeless(self, kept: Kept) -> None:
+    def _refuse_hopeless(self, kept: KeptGrant) -> None:
         record = kept.record
         if record.needs_reauthorization or not record.can_refresh:
             raise needs_person(kept)
@@ -218,7 +220,7 @@ class Refresher:
         if wait_s > 0:
             raise _failed(kept, wait_s)
 
-    async def _wait_for(self, kept: Kept, waiting: Waiting | None) -> Waiting | None:
+    async def _wait_for(self, kept: KeptGrant, waiting: Waiting | None) -> Waiting | None:
         """How long somebody else's intent has stood; None once it is ours to refresh."""
         holder = kept.record.intent.holder
         if not holder or holder == self._liveness.owner:
@@ -235,7 +237,7 @@ class Refresher:
             return None
         return Waiting(waiting.sequence, waiting.since_s, gone_s)
 
-    async def _take_turn(self, kept: Kept) -> Kept:
+    async def _take_turn(self, kept: KeptGrant) -> KeptGrant:
         """Refreshes as the holder of the intent.
 
         Raises:
@@ -252,7 +254,7 @@ class Refresher:
             raise await self._note_failure(mine, error) from error
         return await self._note_success(mine, new)
 
-    def _intended(self, kept: Kept, old: Grant) -> record_pb2.StoredGrant:
+    def _intended(self, kept: KeptGrant, old: Grant) -> record_pb2.StoredGrant:
         record = _copy(kept.record)
         used = old.refresh_token or old.access_token
         digest = sha256(used.reveal().encode()).digest()
@@ -263,7 +265,7 @@ class Refresher:
         record.intent.begun_at.FromNanoseconds(self._clock.now_ns())
         return record
 
-    async def _called(self, kept: Kept, old: Grant) -> Grant:
+    async def _called(self, kept: KeptGrant, old: Grant) -> Grant:
         family = Family(kept.record.family)
         app = old.app or self._providers.app(family)
         if app is None:
@@ -273,7 +275,7 @@ class Refresher:
             raise ServiceError(Kind.RETRYABLE, "not_alive", "the lease of this process ran out")
         return await self._providers.of(family).refresh(app, domain_of(kept.connection_id), old)
 
-    async def _note_success(self, mine: Kept, new: Grant) -> Kept:
+    async def _note_success(self, mine: KeptGrant, new: Grant) -> KeptGrant:
         record = granted(mine.record, self._clock.now_ns())
         await self._grants.seal(mine.connection_id, new, record)
         kept = await self._stored(mine, record)
@@ -285,7 +287,7 @@ class Refresher:
         )
         return kept
 
-    async def _note_failure(self, mine: Kept, error: ServiceError) -> ServiceError:
+    async def _note_failure(self, mine: KeptGrant, error: ServiceError) -> ServiceError:
         record = _copy(mine.record)
         # The number of the try and the hash stay: whoever is next goes on from there.
         record.intent.holder = ""
@@ -312,7 +314,7 @@ class Refresher:
         wait_s = backoff_s(failures, draw=self._random())
         return max(wait_s, error.retry_after_s or 0.0)
 
-    async def _stored(self, mine: Kept, record: record_pb2.StoredGrant) -> Kept:
+    async def _stored(self, mine: KeptGrant, record: record_pb2.StoredGrant) -> KeptGrant:
         """What was written over our intent, asked again until somebody knows.
 
         Raises:
@@ -333,7 +335,7 @@ class Refresher:
                     return kept
                 raise
 
-    async def _read_again(self, connection_id: str) -> Kept | None:
+    async def _read_again(self, connection_id: str) -> KeptGrant | None:
         while True:
             try:
                 return await self._grants.fresh(connection_id)
@@ -370,7 +372,7 @@ class _Schedule:
         self._heap: list[tuple[float, str]] = []
         self._woken = asyncio.Event()
 
-    def plan(self, kept: Kept, *, again: bool = False) -> None:
+    def plan(self, kept: KeptGrant, *, again: bool = False) -> None:
         """Plans the next refresh by what is stored; `again` where one was just tried."""
         due_s = self._due_s(kept)
         known = self._due.get(kept.connection_id)
@@ -419,7 +421,7 @@ class _Schedule:
         """Has `wait` return."""
         self._woken.set()
 
-    def _due_s(self, kept: Kept) -> float | None:
+    def _due_s(self, kept: KeptGrant) -> float | None:
         record = kept.record
         if record.needs_reauthorization or not record.HasField("expires_at"):
             return None
@@ -442,7 +444,12 @@ def granted(record: record_pb2.StoredGrant, now_ns: int) -> record_pb2.StoredGra
     return new
 
 
-def needs_person(kept: Kept) -> ServiceError:
+def unknown(connection_id: str) -> ServiceError:
+    """The error for a connection of which there is no grant."""
+    return permanent(CONNECTION_UNKNOWN, f"there is no grant of {connection_id}")
+
+
+def needs_person(kept: KeptGrant) -> ServiceError:
     """The error of a grant that only a person can renew."""
     why = f" ({kept.record.error_code})" if kept.record.error_code else ""
     return ServiceError(
@@ -452,7 +459,7 @@ def needs_person(kept: Kept) -> ServiceError:
     )
 
 
-def _failed(kept: Kept, wait_s: float) -> ServiceError:
+def _failed(kept: KeptGrant, wait_s: float) -> ServiceError:
     return ServiceError(
         Kind.RETRYABLE,
         REFRESH_FAILED,

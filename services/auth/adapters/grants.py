@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
+from hashlib import sha256
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.bus import subjects
-from libs.bus.commit_log import CommitLog, Entry, Stored
+from libs.bus.commit_log import CommitLog
 from libs.settings import Secret
 from libs.vault import Vault
+from services.auth.adapters.records import RecordStore
 from services.auth.domain.grants import App, Grant
 from services.auth.ports import Kept
 from tidewire.auth.v1 import connection_service_pb2, record_pb2
-
-_PREFIX: Final = subjects.in_bucket(subjects.TOKENS, "")
 
 
 def scope_of(connection_id: str) -> str:
@@ -24,45 +23,16 @@ def scope_of(connection_id: str) -> str:
     return f"connection.{connection_id}"
 
 
-class GrantStore:
-    """`Grants` on a commit log; told of what others write by a follower, through `take`."""
+class GrantStore(RecordStore[record_pb2.StoredGrant]):
+    """`Grants` on a commit log."""
 
     def __init__(self, log: CommitLog, vault: Vault) -> None:
-        self._log = log
+        super().__init__(
+            log, subjects.TOKENS, record_pb2.StoredGrant, lambda record: record.connection_id
+        )
         self._vault = vault
-        self._kept: dict[str, Kept] = {}
         self._opened: dict[str, tuple[int, Grant]] = {}
-        self._watchers: list[Callable[[str], None]] = []
-
-    def take(self, stored: Stored) -> None:
-        """Takes in what was stored, unless something newer is known."""
-        record = record_pb2.StoredGrant.FromString(stored.data)
-        self._keep(record.connection_id, stored.sequence, record)
-
-    def known(self, connection_id: str) -> Kept | None:
-        return self._kept.get(connection_id)
-
-    def all(self) -> Iterable[Kept]:
-        return self._kept.values()
-
-    def subscribe(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        self._watchers.append(changed)
-        return lambda: self._watchers.remove(changed)
-
-    async def fresh(self, connection_id: str) -> Kept | None:
-        name = _subject(connection_id)
-        found = (await self._log.read_fresh([name])).get(name)
-        if found is not None:
-            self.take(found)
-        return self._kept.get(connection_id)
-
-    async def write(
-        self, connection_id: str, record: record_pb2.StoredGrant, *, expected: int
-    ) -> Kept:
-        data = record.SerializeToString()
-        entry = Entry(_subject(connection_id), data, expected=expected)
-        sequence = await self._log.commit([entry])
-        return self._keep(connection_id, sequence, record_pb2.StoredGrant.FromString(data))
+        self.subscribe(self._forget_older)
 
     async def seal(self, connection_id: str, grant: Grant, into: record_pb2.StoredGrant) -> None:
         scope = scope_of(connection_id)
@@ -73,15 +43,16 @@ class GrantStore:
         into.ClearField("refresh_expires_at")
         for name, instant in _times(grant):
             getattr(into, name).FromDatetime(instant)
+        into.token_hash = sha256(grant.access_token.reveal().encode()).digest()
         into.can_refresh = grant.refresh_token is not None
         del into.scopes[:]
         into.scopes.extend(grant.scopes)
 
-    def opened(self, kept: Kept) -> Grant | None:
+    def opened(self, kept: Kept[record_pb2.StoredGrant]) -> Grant | None:
         found = self._opened.get(kept.connection_id)
         return found[1] if found is not None and found[0] == kept.record.token_revision else None
 
-    async def open(self, kept: Kept) -> Grant:
+    async def open(self, kept: Kept[record_pb2.StoredGrant]) -> Grant:
         grant = self.opened(kept)
         if grant is None:
             scope = scope_of(kept.connection_id)
@@ -90,17 +61,10 @@ class GrantStore:
             self._opened[kept.connection_id] = (kept.record.token_revision, grant)
         return grant
 
-    def _keep(self, connection_id: str, sequence: int, record: record_pb2.StoredGrant) -> Kept:
-        held = self._kept.get(connection_id)
-        if held is not None and held.sequence >= sequence:
-            return held
-        kept = self._kept[connection_id] = Kept(connection_id, sequence, record)
-        opened = self._opened.get(connection_id)
-        if opened is not None and opened[0] != record.token_revision:
+    def _forget_older(self, connection_id: str) -> None:
+        kept, opened = self.known(connection_id), self._opened.get(connection_id)
+        if kept is not None and opened is not None and opened[0] != kept.record.token_revision:
             del self._opened[connection_id]
-        for watcher in tuple(self._watchers):
-            watcher(connection_id)
-        return kept
 
 
 def grant_message(grant: Grant) -> record_pb2.Grant:
@@ -161,7 +125,3 @@ def _secret(text: str) -> Secret | None:
 
 def _text(secret: Secret | None) -> str:
     return secret.reveal() if secret is not None else ""
-
-
-def _subject(connection_id: str) -> str:
-    return _PREFIX + subjects.token(connection_id)

@@ -18,7 +18,7 @@ from libs.telemetry import Metrics
 from libs.vault import Vault
 from services.auth.adapters.grants import GrantStore
 from services.auth.domain.grants import Answer, App, Consent, Family, Grant
-from services.auth.ports import GRANT_REVOKED, Kept
+from services.auth.ports import GRANT_REVOKED, KeptGrant
 from services.auth.refresher import Refresher
 from tests.fakes.virtual_clock import VirtualClock
 from tidewire.auth.v1 import record_pb2
@@ -246,7 +246,7 @@ class House:
             for number in range(replicas)
         ]
 
-    async def connect(self, grant: Grant | None = None, connection_id: str = ID) -> Kept:
+    async def connect(self, grant: Grant | None = None, connection_id: str = ID) -> KeptGrant:
         """Stores a grant for the connection, revision 1."""
         store = self.replicas[0].grants
         record = record_pb2.StoredGrant(

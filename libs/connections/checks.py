@@ -1,0 +1,94 @@
+"""What may be said of a connection, beyond what its schema says: the same for file and calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from phonenumbers import SUPPORTED_REGIONS
+
+from libs.money import is_currency
+from tidewire.connections.v1.connection_pb2 import (
+    EVENTS_DIALECT_PIXEL_TRACK,
+    LIMITED_DATA_USE_REGIONS,
+    Connection,
+    EventsSettings,
+)
+
+# ISO 3166-1 countries without telephone numbers of their own.
+COUNTRIES: Final = frozenset(SUPPORTED_REGIONS) | {"AQ", "BV", "GS", "HM", "PN", "TF", "UM"}
+COUNTRY_HINT: Final = "give an ISO 3166-1 code in capitals, such as US or GB"
+CURRENCY_HINT: Final = "give an ISO 4217 code in capitals, such as USD"
+
+_PIXEL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_VERSION: Final = re.compile(r"(\d{4}-\d\d|unstable)?")
+_EVENT: Final = re.compile(r"[A-Za-z]{0,50}")
+_TEST_CODE: Final = re.compile(r"[!-~]{0,64}")
+_SET_ID: Final = re.compile(r"[A-Za-z0-9_-]{0,64}")
+_REGION: Final = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
+_TEMPLATE: Final = re.compile(r"[ -~]{1,200}")
+_EVENT_IDS: Final = ("purchase", "initiate_checkout", "add_to_cart")
+
+
+class Fault(NamedTuple):
+    """What is wrong with one field, and what to do about it."""
+
+    path: str
+    why: str
+
+
+def faults(connection: Connection) -> list[Fault]:
+    """Everything that is wrong with the settings of a connection; empty: nothing."""
+    return list(_faults(connection))
+
+
+def _faults(connection: Connection) -> Iterator[Fault]:
+    if connection.country and connection.country not in COUNTRIES:
+        yield Fault("country", COUNTRY_HINT)
+    if connection.currency and not is_currency(connection.currency):
+        yield Fault("currency", CURRENCY_HINT)
+    match connection.WhichOneof("settings"):
+        case "shopify":
+            if not _VERSION.fullmatch(connection.shopify.api_version):
+                yield Fault("shopify.api_version", "give a version such as 2026-10")
+        case "tiktok_events":
+            for fault in _events(connection.tiktok_events):
+                yield Fault(f"tiktok_events.{fault.path}", fault.why)
+        case "tiktok_catalog":
+            catalog = connection.tiktok_catalog
+            if catalog.country and catalog.country not in COUNTRIES:
+                yield Fault("tiktok_catalog.country", COUNTRY_HINT)
+            if catalog.currency and not is_currency(catalog.currency):
+                yield Fault("tiktok_catalog.currency", CURRENCY_HINT)
+
+
+def _events(settings: EventsSettings) -> Iterator[Fault]:
+    texts = (
+        ("pixel_code", settings.pixel_code, _PIXEL, "copy it from TikTok Events Manager"),
+        ("purchase_event", settings.purchase_event, _EVENT, "give a name such as Purchase"),
+        ("test_event_code", settings.test_event_code, _TEST_CODE, "copy it from Test Events"),
+        ("offline_event_set_id", settings.offline_event_set_id, _SET_ID, "copy it from TikTok"),
+    )
+    for name, text, pattern, hint in texts:
+        if not pattern.fullmatch(text):
+            yield Fault(name, hint)
+    for event, template in settings.event_id_templates.items():
+        if event not in _EVENT_IDS or not _TEMPLATE.fullmatch(template):
+            yield Fault("event_id_templates", f"give templates of {', '.join(_EVENT_IDS)}")
+    for region in settings.limited_data_use_regions:
+        if not _REGION.fullmatch(region):
+            yield Fault("limited_data_use_regions", "give countries or parts, such as US-CA")
+    yield from contradictions(settings)
+
+
+def contradictions(settings: EventsSettings) -> Iterator[Fault]:
+    """Settings of a pixel that do not go together."""
+    older = settings.dialect == EVENTS_DIALECT_PIXEL_TRACK
+    if settings.guide_lists and not older:
+        yield Fault("guide_lists", "needs the dialect pixel_track; set that or remove this")
+    if settings.offline_event_set_id and older:
+        yield Fault("offline_event_set_id", "needs the dialect event_track; remove one")
+    by_region = settings.limited_data_use == LIMITED_DATA_USE_REGIONS
+    if settings.limited_data_use_regions and not by_region:
+        yield Fault("limited_data_use_regions", "needs limited_data_use: regions; add that")

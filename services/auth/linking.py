@@ -1,0 +1,434 @@
+"""Making, changing and ending connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import structlog
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from libs.bus.commit_log import ConflictError
+from libs.clock import Clock
+from libs.connections import names
+from libs.connections.checks import faults
+from libs.errors import Kind, ServiceError, permanent
+from services.auth.book import Book
+from services.auth.domain.flows import family_of
+from services.auth.domain.grants import Family, Grant
+from services.auth.ports import (
+    Attention,
+    Grants,
+    KeptConnection,
+    KeptGrant,
+    Providers,
+    Records,
+)
+from services.auth.refresher import domain_of, granted
+from tidewire.auth.v1 import record_pb2
+from tidewire.auth.v1.connection_service_pb2 import ConnectionSpec, GrantFlow
+from tidewire.connections.v1 import connection_pb2
+from tidewire.connections.v1.connection_pb2 import (
+    CONNECTION_KIND_SHOPIFY,
+    Connection,
+    ConnectionKind,
+)
+
+_log = structlog.stdlib.get_logger()
+
+SETTINGS_UNFIT: Final = "settings_unfit"
+SETTINGS_CHANGED: Final = "settings_changed"
+SHOP_NOT_CONNECTED: Final = "shop_not_connected"
+REVOKED: Final = "revoked"
+APP_UNINSTALLED: Final = "app_uninstalled"
+
+_TRIES_MAX: Final = 20
+
+_CHANGEABLE: Final = frozenset({"country", "currency", "active_since"})
+_SETTINGS: Final = ("shopify", "tiktok_events", "tiktok_catalog", "tiktok_shop")
+_FIXED: Final = frozenset({"tiktok_events.pixel_code", "tiktok_catalog.catalog_id"})
+"""They are the connection's identity: another pixel is another connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a shop sells."""
+
+    country: str
+    currency: str
+
+
+class Places(Protocol):
+    """What a store says of itself."""
+
+    async def place(self, shop: str) -> Place:
+        """Country and currency of the store with this handle.
+
+        Raises:
+            ServiceError: as the store's API does.
+        """
+
+
+class Forgetting(Protocol):
+    """Keys that can be thrown away."""
+
+    async def forget(self, connection_id: str) -> None:
+        """Throws the data keys of a connection away: what they sealed is no more."""
+
+
+class Linking:
+    """The use cases that write connections and grants, for `Connected` and `StoreGrants`."""
+
+    def __init__(
+        self,
+        *,
+        book: Book,
+        records: Records[record_pb2.StoredConnection],
+        grants: Grants,
+        providers: Providers,
+        places: Places,
+        forgetting: Forgetting,
+        clock: Clock,
+        attention: Attention,
+        told: Callable[[str, connection_pb2.ConnectionState.ValueType, str], None],
+    ) -> None:
+        """`told` hears of each connection's new state, with a code for the reason."""
+        self._book = book
+        self._records = records
+        self._grants = grants
+        self._providers = providers
+        self._places = places
+        self._forgetting = forgetting
+        self._clock = clock
+        self._attention = attention
+        self._told = told
+
+    async def connect(self, spec: ConnectionSpec, flow: GrantFlow.ValueType, grant: Grant) -> str:
+        connection = self._connection(spec, grant)
+        _refuse_unfit(connection)
+        family = family_by(spec.kind, flow)
+        await self.store_grant(connection.connection_id, family, grant)
+        await self.store_connection(connection)
+        if spec.kind == CONNECTION_KIND_SHOPIFY:
+            await self._complete_place(connection)
+            self._attention.soon(connection.shop)
+        self._told(connection.connection_id, connection_pb2.CONNECTION_STATE_ACTIVE, "connected")
+        return connection.connection_id
+
+    async def store_grant(self, connection_id: str, family: Family, grant: Grant) -> KeptGrant:
+        """Stores a grant in place of what there was, whatever is under way for the old one.
+
+        What the new one leaves out (an app of its own, webhook secrets) stays as it was.
+        """
+        for _ in range(_TRIES_MAX):
+            kept = await self._grants.fresh(connection_id)
+            old = kept.record if kept is not None else record_pb2.StoredGrant()
+            base = record_pb2.StoredGrant(
+                connection_id=connection_id,
+                family=family.value,
+                token_revision=old.token_revision,
+            )
+            record = granted(base, self._clock.now_ns())
+            await self._grants.seal(connection_id, await self._kept_on(kept, grant), record)
+            try:
+                return await self._grants.write(
+                    connection_id, record, expected=kept.sequence if kept is not None else 0
+                )
+            except ConflictError:
+                continue
+        raise _too_busy(connection_id)
+
+    async def store_connection(
+        self, connection: Connection, *, imported_hash: bytes = b""
+    ) -> KeptConnection:
+        """Stores a connection; one that was ended begins anew."""
+
+        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
+            known = record.connection
+            new = record_pb2.StoredConnection(imported_hash=imported_hash)
+            new.connection.CopyFrom(connection)
+            if record.removed or not known.connection_id:
+                return new
+            if not imported_hash:
+                # Connected again: when it began and where it sells is known already.
+                new.connection.active_since.CopyFrom(known.active_since)
+                new.connection.country = connection.country or known.country
+                new.connection.currency = connection.currency or known.currency
+            if record.HasField("webhooks"):
+                new.webhooks.healed = record.webhooks.healed
+            return new
+
+        return await self.change(connection.connection_id, change)
+
+    async def change(
+        self,
+        connection_id: str,
+        change: Callable[[record_pb2.StoredConnection], record_pb2.StoredConnection | None],
+        *,
+        expected: int = 0,
+    ) -> KeptConnection:
+        """Writes what `change` makes of the newest record; None leaves it as it is.
+
+        Raises:
+            ServiceError: PERMANENT, SETTINGS_CHANGED, where it is not at `expected`.
+        """
+        for _ in range(_TRIES_MAX):
+            kept = await self._records.fresh(connection_id)
+            if expected and (kept is None or kept.sequence != expected):
+                raise permanent(
+                    SETTINGS_CHANGED, "somebody else has changed it meanwhile: read it again"
+                )
+            old = kept.record if kept is not None else record_pb2.StoredConnection()
+            new = change(old)
+            if new is None and kept is not None:
+                return kept
+            if new is None:
+                break
+            try:
+                return await self._records.write(
+                    connection_id, new, expected=kept.sequence if kept is not None else 0
+                )
+            except ConflictError:
+                continue
+        raise _too_busy(connection_id)
+
+    async def update(
+        self, connection: Connection, mask: FieldMask, *, expected: int
+    ) -> KeptConnection:
+        """Changes the settings that `mask` names.
+
+        Raises:
+            ServiceError: PERMANENT, `connection_not_found`, SETTINGS_UNFIT or SETTINGS_CHANGED.
+        """
+        kept = self._book.existing(connection.connection_id)
+        _refuse_paths(kept.record.connection, mask)
+
+        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
+            new = record_pb2.StoredConnection()
+            new.CopyFrom(record)
+            mask.MergeMessage(
+                connection, new.connection, replace_message_field=True, replace_repeated_field=True
+            )
+            _refuse_unfit(new.connection)
+            return new
+
+        return await self.change(connection.connection_id, change, expected=expected)
+
+    async def revoke(self, connection_id: str) -> str:
+        """Ends a connection for good; why its upstream could not be told, or nothing.
+
+        Raises:
+            ServiceError: PERMANENT, `connection_not_found`; RETRYABLE, from the store.
+        """
+        self._book.existing(connection_id)
+        problem = await self._end(connection_id, REVOKED, until=None)
+
+        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
+            new = record_pb2.StoredConnection()
+            new.CopyFrom(record)
+            new.removed = True
+            return new
+
+        await self.change(connection_id, change)
+        return problem
+
+    async def granted_at(self, shop: str) -> datetime | None:
+        kept = await self._grants.fresh(names.shopify_id(shop))
+        if kept is None or not kept.record.HasField("grant"):
+            return None
+        return kept.record.granted_at.ToDatetime(tzinfo=UTC)
+
+    async def uninstalled(self, shop: str, *, granted_until: datetime) -> None:
+        for kept in self._book.of_shop(shop):
+            await self._end(kept.connection_id, APP_UNINSTALLED, until=granted_until)
+
+    async def try_again(self, connection_id: str) -> None:
+        """Has a grant used again that was believed dead: a person says that it is not."""
+        while True:
+            kept = await self._grants.fresh(connection_id)
+            if (
+                kept is None
+                or not kept.record.needs_reauthorization
+                or not kept.record.HasField("grant")
+            ):
+                return
+            record = _copy(kept.record)
+            record.needs_reauthorization = False
+            record.ClearField("retry_at")
+            try:
+                await self._grants.write(connection_id, record, expected=kept.sequence)
+            except ConflictError:
+                continue
+            return
+
+    async def _end(self, connection_id: str, code: str, *, until: datetime | None) -> str:
+        """Revokes and deletes a grant, if it was granted until then."""
+        for _ in range(_TRIES_MAX):
+            kept = await self._grants.fresh(connection_id)
+            if kept is None or not kept.record.HasField("grant"):
+                return ""
+            if until is not None and kept.record.granted_at.ToDatetime(tzinfo=UTC) > until:
+                return ""
+            problem = await self._revoked_upstream(kept)
+            record = record_pb2.StoredGrant(
+                connection_id=connection_id,
+                family=kept.record.family,
+                token_revision=kept.record.token_revision + 1,
+                needs_reauthorization=True,
+                error_code=code,
+            )
+            try:
+                await self._grants.write(connection_id, record, expected=kept.sequence)
+            except ConflictError:
+                continue
+            await self._forgetting.forget(connection_id)
+            state = connection_pb2.CONNECTION_STATE_NEEDS_REAUTHORIZATION
+            self._told(connection_id, state, code)
+            return problem
+        raise _too_busy(connection_id)
+
+    async def _revoked_upstream(self, kept: KeptGrant) -> str:
+        """Tells the provider; what stood in the way, or nothing."""
+        if any(
+            other.record.token_hash == kept.record.token_hash
+            and other.connection_id != kept.connection_id
+            and other.record.HasField("grant")
+            for other in self._grants.all()
+        ):
+            # TikTok gives one token for many advertisers: revoked, it would be gone for all.
+            return "another connection uses the same token, so it was deleted here only"
+        try:
+            grant = await self._grants.open(kept)
+            family = Family(kept.record.family)
+            app = grant.app or self._providers.app(family)
+            if app is None or not grant.access_token:
+                return "the settings name no app that could revoke it"
+            await self._providers.of(family).revoke(app, domain_of(kept.connection_id), grant)
+        except ServiceError as error:
+            _log.warning("grant_not_revoked", connection=kept.connection_id, reason=error.code)
+            return f"{error.code}: revoke it at the provider as well"
+        return ""
+
+    async def _kept_on(self, kept: KeptGrant | None, grant: Grant) -> Grant:
+        if kept is None or not kept.record.HasField("grant"):
+            return grant
+        try:
+            old = await self._grants.open(kept)
+        except ServiceError as error:
+            # Its key is gone: the new grant is a fresh start.
+            if error.kind is not Kind.PERMANENT:
+                raise
+            return grant
+        return replace(
+            grant,
+            webhook_secrets=grant.webhook_secrets or old.webhook_secrets,
+            app=grant.app or old.app,
+        )
+
+    def _connection(self, spec: ConnectionSpec, grant: Grant) -> Connection:
+        own = self._book.index.shop(spec.shop)
+        if own is None and spec.kind != CONNECTION_KIND_SHOPIFY:
+            raise permanent(
+                SHOP_NOT_CONNECTED,
+                f"connect the store first: `tidewire connect shopify --shop {spec.shop}`",
+                path="spec.shop",
+            )
+        connection = Connection(
+            connection_id=id_of(spec, grant),
+            shop=spec.shop,
+            kind=spec.kind,
+            country=spec.country or (own.country if own else ""),
+            currency=spec.currency or (own.currency if own else ""),
+        )
+        if spec.HasField("active_since"):
+            connection.active_since.CopyFrom(spec.active_since)
+        elif own is not None:
+            connection.active_since.FromDatetime(own.active_since)
+        else:
+            connection.active_since.FromNanoseconds(self._clock.now_ns())
+        settings = spec.WhichOneof("settings")
+        if settings is not None:
+            getattr(connection, settings).CopyFrom(getattr(spec, settings))
+        elif spec.kind == CONNECTION_KIND_SHOPIFY:
+            connection.shopify.SetInParent()
+        return connection
+
+    async def _complete_place(self, connection: Connection) -> None:
+        if connection.country and connection.currency:
+            return
+        known = self._book.index.shop(connection.shop)
+        if known is not None and known.country and known.currency:
+            return
+        place = await self._places.place(connection.shop)
+
+        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
+            new = record_pb2.StoredConnection()
+            new.CopyFrom(record)
+            new.connection.country = new.connection.country or place.country
+            new.connection.currency = new.connection.currency or place.currency
+            return new
+
+        await self.change(connection.connection_id, change)
+
+
+def family_by(kind: ConnectionKind.ValueType, flow: GrantFlow.ValueType) -> Family:
+    """The family of a grant of a kind of connection.
+
+    Raises:
+        ServiceError: PERMANENT, SETTINGS_UNFIT, where they do not go together.
+    """
+    name = ConnectionKind.Name(kind).removeprefix("CONNECTION_KIND_").lower()
+    by = GrantFlow.Name(flow).removeprefix("GRANT_FLOW_").lower()
+    family = family_of(name, by)
+    if family is None:
+        raise permanent(SETTINGS_UNFIT, f"{name} knows no {by}", path="flow")
+    return family
+
+
+def id_of(spec: ConnectionSpec, grant: Grant) -> str:
+    """The id that a connection has."""
+    match spec.kind:
+        case connection_pb2.CONNECTION_KIND_SHOPIFY:
+            return names.shopify_id(spec.shop)
+        case connection_pb2.CONNECTION_KIND_TIKTOK_EVENTS:
+            return names.events_id(spec.shop, spec.tiktok_events.pixel_code)
+        case connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG:
+            return names.catalog_id(spec.shop, spec.tiktok_catalog.catalog_id)
+        case _:
+            cipher = grant.shop_cipher.reveal() if grant.shop_cipher else ""
+            return names.tiktok_shop_id(spec.shop, cipher)
+
+
+def _refuse_unfit(connection: Connection) -> None:
+    found = faults(connection)
+    if found:
+        every = "; ".join(f"{fault.path}: {fault.why}" for fault in found)
+        raise permanent(SETTINGS_UNFIT, every, path=found[0].path)
+
+
+def _refuse_paths(known: Connection, mask: FieldMask) -> None:
+    own = known.WhichOneof("settings")
+    for path in mask.paths:
+        head = path.partition(".")[0]
+        fits = path in _CHANGEABLE or (head in _SETTINGS and head == own)
+        if not fits or path in _FIXED or (head == path and head in _SETTINGS):
+            raise permanent(
+                SETTINGS_UNFIT,
+                f"{path!r} cannot be changed here: name fields of {own}, or "
+                + ", ".join(sorted(_CHANGEABLE)),
+                path="update_mask",
+            )
+
+
+def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:
+    copy = record_pb2.StoredGrant()
+    copy.CopyFrom(record)
+    return copy
+
+
+def _too_busy(connection_id: str) -> ServiceError:
+    return ServiceError(
+        Kind.RETRYABLE, "connection_busy", f"{connection_id} changes all the time: try again"
+    )
