@@ -13,6 +13,7 @@ import typer
 
 from cli.delivery import DELIVERY, DeliveryAddress, address_of
 from cli.dlq import dlq
+from cli.keys import keys
 from services.ingest.settings import Role
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(preview, name="preview")
 app.add_typer(streams, name="streams")
 app.add_typer(gates, name="gates")
 app.add_typer(dlq, name="dlq")
+app.add_typer(keys, name="keys")
 
 
 class Service(StrEnum):

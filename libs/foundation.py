@@ -23,7 +23,7 @@ from libs.connections import FileConnections
 from libs.errors import Kind, ServiceError, permanent
 from libs.http.session import http_session
 from libs.ids import Ids, RandomIds, system_random
-from libs.keys import KvKeySource, load_kek
+from libs.keys import KekSettings, KvKeySource, open_ring
 from libs.lifecycle import Part, Readiness, run_parts
 from libs.limits import DeclaredLimits, LimiterPart
 from libs.ops_http import OpsServer
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonSettings:
+class CommonSettings(KekSettings):
     """The knobs that all services share. Read once, from `TIDEWIRE_…`."""
 
     nats_url: str = env(
@@ -70,7 +70,6 @@ class CommonSettings:
     connections_file: Path = env(
         "CONNECTIONS_FILE", "shops and their connections", default=Path("connections.yaml")
     )
-    kek_file: Path = env("KEK_FILE", "key that wraps the shops' data keys", default=Path("kek"))
     state_dir: Path = env(
         "STATE_DIR", "where spans go when no collector is configured", default=Path(".state")
     )
@@ -217,7 +216,7 @@ async def _settled(client: Client, clock: Clock, act: Callable[[], Awaitable[T]]
 async def _keys(client: Client, settings: CommonSettings) -> KvKeySource:
     await _fit(client, settings)
     return await KvKeySource.open(
-        client.jetstream(), load_kek(settings.kek_file), replicas=settings.nats_replicas
+        client.jetstream(), await open_ring(settings), replicas=settings.nats_replicas
     )
 
 

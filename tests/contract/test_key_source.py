@@ -15,8 +15,16 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from libs.bus.subjects import token
+from libs.connections import shop_handle
 from libs.errors import Kind, ServiceError
-from libs.keys import KeySource, KvKeySource, MemoryKeySource, create_kek, load_kek
+from libs.keys import (
+    KeySource,
+    KvKeySource,
+    MemoryKeySource,
+    connection_scope,
+    create_kek,
+    load_kek,
+)
 from libs.sealing import DataKey, seal, unseal
 from tests.fakes.nats_server import NatsServer
 
@@ -81,6 +89,55 @@ class KeySourceContract:
         key = await source.current(shop)
 
         assert opens(key, await source.by_id(shop, key.key_id))
+
+    async def test_a_rotated_scope_seals_anew_and_reads_what_was(self, source: KeySource) -> None:
+        before = await source.current("example")
+
+        after = await source.rotate("example")
+
+        assert after.key_id != before.key_id
+        assert not opens(before, DataKey(before.key_id, bytes(32)))
+        assert opens(after, await source.current("example"))
+        assert opens(after, await source.current("example", fresh=True))
+        assert opens(before, await source.by_id("example", before.key_id))
+
+    async def test_a_scope_without_a_key_can_be_rotated(self, source: KeySource) -> None:
+        key = await source.rotate("new")
+
+        assert opens(key, await source.current("new"))
+
+    async def test_a_forgotten_scope_has_lost_every_key_and_no_other_has(
+        self, source: KeySource
+    ) -> None:
+        kept = await source.current("kept")
+        first = await source.current("gone")
+        second = await source.rotate("gone")
+
+        await source.forget("gone")
+
+        assert source.cached("gone") is None
+        for key in (first, second):
+            assert source.cached_by_id("gone", key.key_id) is None
+            with pytest.raises(ServiceError, match="key_unknown"):
+                await source.by_id("gone", key.key_id)
+        assert opens(kept, await source.by_id("kept", kept.key_id))
+
+    async def test_a_forgotten_scope_may_be_used_again(self, source: KeySource) -> None:
+        before = await source.current("again")
+        await source.forget("again")
+        await source.forget("again")
+
+        after = await source.current("again")
+
+        assert after.key_id != before.key_id
+        assert opens(after, await source.by_id("again", after.key_id))
+
+    async def test_a_connection_and_a_shop_never_share_a_key(self, source: KeySource) -> None:
+        scope = connection_scope("7")
+        assert shop_handle(scope, bare=True) is None
+        assert shop_handle(f"{scope}.myshopify.com") is None
+
+        assert (await source.current(scope)).key_id != (await source.current("7")).key_id
 
 
 class TestMemoryKeySource(KeySourceContract):
