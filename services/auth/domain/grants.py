@@ -49,7 +49,7 @@ class Grant:
     scopes: tuple[str, ...] = ()
     """As the provider names them; empty where it does not say."""
     accounts: tuple[str, ...] = ()
-    """Who granted: advertiser ids, an open id."""
+    """Who granted: advertiser ids, an open id; of TikTok Shop the shop's id, then the open id."""
     shop_cipher: Secret | None = None
     app: App | None = None
     """The app, where it is not the service's own."""
@@ -67,6 +67,8 @@ class Consent:
     """Signed, single use; comes back with the answer."""
     redirect_uri: str
     scopes: tuple[str, ...] = ()
+    account: str = ""
+    """Which one is meant, where who agrees has several: a TikTok Shop's id, code or region."""
 
 
 @dataclass(frozen=True, slots=True)
