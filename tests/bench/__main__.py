@@ -26,6 +26,7 @@ from tests.bench.limiter import limiter
 from tests.bench.normalizer import normalizer
 from tests.bench.options import ROOT, Options
 from tests.bench.report import Report, Section, heading_text, markdown, section_text, with_results
+from tests.bench.rewrap import rewrap
 from tests.bench.transform import transform
 
 Say = Callable[[str], None]
@@ -39,6 +40,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "latency": latency,
     "fairness": fairness,
     "limiter": limiter,
+    "rewrap": rewrap,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _SECONDS: Final = 4.0
