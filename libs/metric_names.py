@@ -78,6 +78,8 @@ LIMITER_WAIT: Final = "tidewire_limiter_wait_seconds"
 LIMITER_LATE: Final = "tidewire_limiter_late_slots_total"
 LIMITER_OPERATIONS: Final = "tidewire_limiter_operations_total"
 SHOPIFY_NOTICES: Final = "tidewire_shopify_notices_total"
+STORE_LOOKS: Final = "tidewire_store_looks_total"
+WEBHOOK_SUBSCRIPTIONS: Final = "tidewire_webhook_subscriptions_total"
 RECONCILE_RUNS: Final = "tidewire_reconcile_runs_total"
 RECONCILE_LISTED: Final = "tidewire_reconcile_listed_total"
 RECONCILE_REPAIRS: Final = "tidewire_reconcile_repairs_total"
@@ -224,6 +226,16 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
         "Answers of Shopify that tell of an end or a lack, by reason: `version_fell_forward`,"
         " `deprecated`, `fields_denied`.",
         "reason",
+    ),
+    STORE_LOOKS: _counter(
+        "Looks at a store's webhook subscriptions, scopes and version, by result: `ok`, `problems`"
+        " (a person has to act), or the kind of error.",
+        "result",
+    ),
+    WEBHOOK_SUBSCRIPTIONS: _counter(
+        "Webhook subscriptions changed at a store, by action: `made`, `healed` (was there before"
+        " and was gone or altered), `deleted`, `refused`.",
+        "action",
     ),
     RECONCILE_RUNS: _counter(
         "Comparisons of one shop with Shopify, by kind of resource and result: `done`, `bounded`"

@@ -135,6 +135,11 @@ def facts_in_lane(kind: str, number: int) -> str:
     return f"commerce.fact.{kind}.{number}.>"
 
 
+def facts_of(kind: str) -> str:
+    """All facts of one kind."""
+    return f"commerce.fact.{kind}.>"
+
+
 def seen(shop: str, delivery_id: str) -> str:
     """The dedupe marker of one delivery."""
     return f"commerce.seen.{lane(shop)}.{token(shop)}.{token(delivery_id)}"
@@ -204,3 +209,7 @@ EVENTS_LANES: Final = "events-*"
 def events_durable(number: int) -> str:
     """The durable with which the events service reads one lane."""
     return f"events-{number}"
+
+
+AUTH_STORES: Final = "auth-stores"
+"""The durable with which the auth service follows what stores tell of themselves."""

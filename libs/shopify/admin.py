@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,9 +32,17 @@ _THROTTLED_S: Final = 2.0
 """The wait where a throttled answer does not say what the bucket holds."""
 _WAIT_S_MAX: Final = 60.0
 """An empty bucket is full again after 20 s (2,000 points at 100/s): longer is a misreading."""
+_TOKEN_REFUSED: Final = "upstream_status_401"  # noqa: S105
+"""403 is a store that is locked, or a token that may not do this: it is no dead one."""
 _ANSWER_BYTES_MAX: Final = 32 * 1024 * 1024
 _VERSION_HEADER: Final = "X-Shopify-API-Version"
 _DEPRECATED_HEADER: Final = "X-Shopify-API-Deprecated-Reason"
+_VERSION: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_NOTICE_CHARS_MAX: Final = 300
+_NOTICES_MAX: Final = 100
+"""Different notices that are told; the counter goes on. Shops that may not see a field are
+remembered apart: ten thousand of them must not silence the end of a version."""
+_SHOPS_MAX: Final = 10_000
 
 ACCESS_DENIED: Final = "access_denied"
 MAX_COST_EXCEEDED: Final = "max_cost_exceeded"
@@ -59,6 +68,10 @@ class Told:
     """The version that served it."""
     denied: tuple[str, ...]
     """Fields that came as null because the app may not see them, as dotted paths."""
+    asked: str = ""
+    """The version that was asked for."""
+    deprecation: str = ""
+    """What Shopify says is about to end; empty where it says nothing."""
 
 
 class _Cost(msgspec.Struct):
@@ -123,10 +136,14 @@ class ShopifyAdmin:
         """`base_url` has `{shop}` where the shop's domain stands.
 
         Raises:
-            ServiceError: PERMANENT, `base_url_without_shop`.
+            ServiceError: PERMANENT, `base_url_without_shop`; `api_version_unpinned` where the
+                version is no dated one: `unstable` changes without notice.
         """
         if "{shop}" not in base_url:
             raise permanent("base_url_without_shop", "TIDEWIRE_SHOPIFY_BASE_URL needs {shop}")
+        if _VERSION.fullmatch(api_version) is None:
+            advice = "TIDEWIRE_SHOPIFY_API_VERSION must be a dated one, such as 2026-10"
+            raise permanent("api_version_unpinned", advice)
         self._base_url = base_url.rstrip("/")
         self._api_version = api_version
         self._connections = connections
@@ -137,6 +154,7 @@ class ShopifyAdmin:
         self._timeout_s = timeout_s
         self._costs: dict[tuple[str, int], int] = {}
         self._warned: set[tuple[str, str]] = set()
+        self._denied_to: set[str] = set()
         self._seconds = metrics.histogram(metric_names.UPSTREAM_CALL, upstream=UPSTREAM)
         self._upstream = Upstream(
             name=UPSTREAM,
@@ -173,7 +191,8 @@ class ShopifyAdmin:
                 naming the scope, or the status of a refused token; PERMANENT,
                 `max_cost_exceeded`, `graphql_error`; RETRYABLE for all that may pass.
         """
-        token = await self._credentials.access_token(f"{shop}.shopify")
+        connection_id = f"{shop}.shopify"
+        token = await self._credentials.access_token(connection_id)
         limits = [limit_of(shop)]
         weight = self._costs.get((operation.name, size), operation.cost)
         await self._limiter.turn(
@@ -198,11 +217,16 @@ class ShopifyAdmin:
         except RefusedError as error:
             await self._learn(limits, error, operation, size)
             raise
+        except ServiceError as error:
+            if error.code == _TOKEN_REFUSED:
+                await self._credentials.refused(connection_id, token)
+            raise
         body = _BODY.decode(answer.body)
         self._note_cost(operation, size, body.extensions.cost)
         await self._observe(limits, body.extensions.cost)
-        served = self._note_version(answer, version)
-        return Told(body.data or {}, served, self._denied(shop, body))
+        served, deprecation = self._note_version(answer, version)
+        denied = self._denied(shop, body)
+        return Told(body.data or {}, served, denied, version, deprecation)
 
     async def _counted(self, request: Request) -> Answer:
         started_s = self._clock.monotonic_s()
@@ -235,19 +259,22 @@ class ShopifyAdmin:
         if cost.bucket is not None:
             await self._limiter.observe(limits[0], cost.bucket)
 
-    def _note_version(self, answer: Answer, asked: str) -> str:
-        """The version that served the answer; whatever Shopify says of its end is told once."""
+    def _note_version(self, answer: Answer, asked: str) -> tuple[str, str]:
+        """The version that served the answer, and what Shopify says of its end.
+
+        Both are counted with each answer and told once, whichever shop meets them.
+        """
         served = answer.headers.get(_VERSION_HEADER) or asked
         if served != asked:
             self._warn("version_fell_forward", f"{asked} was served as {served}")
-        deprecated = answer.headers.get(_DEPRECATED_HEADER)
-        if deprecated:
-            self._warn("deprecated", deprecated[:300])
-        return served
+        deprecation = answer.headers.get(_DEPRECATED_HEADER, "")[:_NOTICE_CHARS_MAX]
+        if deprecation:
+            self._warn("deprecated", deprecation)
+        return served, deprecation
 
     def _warn(self, reason: str, text: str) -> None:
         self._metrics.counter(metric_names.SHOPIFY_NOTICES, reason=reason).value += 1
-        if (reason, text) not in self._warned and len(self._warned) < 100:
+        if (reason, text) not in self._warned and len(self._warned) < _NOTICES_MAX:
             self._warned.add((reason, text))
             _log.warning("shopify_api_notice", reason=reason, notice=text)
 
@@ -256,8 +283,8 @@ class ShopifyAdmin:
         if paths:
             self._metrics.counter(metric_names.SHOPIFY_NOTICES, reason="fields_denied").value += 1
             accesses = sorted({error.extensions.access for error in body.listed})
-            if (shop, "") not in self._warned and len(self._warned) < 10_000:
-                self._warned.add((shop, ""))
+            if shop not in self._denied_to and len(self._denied_to) < _SHOPS_MAX:
+                self._denied_to.add(shop)
                 _log.warning("shopify_fields_denied", shop=shop, required=accesses[:5])
         return paths
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Protocol
 
 from services.auth.domain.grants import Answer, App, Consent, Family, Grant
+from services.auth.domain.scopes import Use
+from services.auth.domain.subscriptions import Found, Wanted
 from tidewire.auth.v1 import connection_service_pb2, health_pb2, record_pb2
+from tidewire.connections.v1.connection_pb2 import Connection
 
 GRANT_REVOKED: Final = "grant_revoked"
 """AUTH: the provider no longer knows the grant, or its refresh token is used up or too old."""
@@ -215,3 +219,118 @@ class Overview(Protocol):
 
     def connections(self) -> Sequence[health_pb2.ConnectionStatus]:
         """Every connection and how it is; no secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store is; a field is empty where Shopify does not say."""
+
+    country: str
+    """ISO 3166-1 alpha-2."""
+    currency: str
+    """ISO 4217."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptStore:
+    """A store that is connected, and how it was at the last look."""
+
+    connection: Connection
+    """Of the store itself."""
+    uses: frozenset[Use]
+    """What the shop's other connections use it for."""
+    webhooks: health_pb2.WebhookHealth | None = None
+    """None: nobody has looked since it was connected."""
+
+
+class KeptStores(Protocol):
+    """The stores whose subscriptions, scopes and versions are looked after."""
+
+    async def stores(self) -> Sequence[KeptStore]:
+        """Those that can be called: not such as need a person to connect them again."""
+
+    async def store(self, shop: str) -> KeptStore | None:
+        """The store with this handle, if it can be called."""
+
+    async def note(
+        self,
+        connection_id: str,
+        *,
+        webhooks: health_pb2.WebhookHealth,
+        version: health_pb2.VersionHealth,
+        granted_scopes: Sequence[str],
+        missing_scopes: Sequence[str],
+    ) -> None:
+        """Keeps what a look has found.
+
+        Raises:
+            ServiceError: RETRYABLE, where the store does not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The app as a store has it."""
+
+    scopes: frozenset[str]
+    """As Shopify lists them."""
+    found: tuple[Found, ...]
+    version: health_pb2.VersionHealth
+
+
+class Stores(Protocol):
+    """What is asked of a store, and changed there. `shop` is a handle.
+
+    Every method may raise ServiceError RETRYABLE, THROTTLED, and AUTH where the token is refused.
+    """
+
+    async def installation(self, shop: str) -> Installation:
+        """The app as the store has it now."""
+
+    async def is_alive(self, shop: str) -> bool:
+        """Whether the store takes the token; what it may be used for is another question.
+
+        Raises:
+            ServiceError: RETRYABLE or THROTTLED, where that cannot be told.
+        """
+
+    async def create(self, shop: str, want: Wanted, address: str) -> bool:
+        """Subscribes to a topic; False where somebody else just has.
+
+        Raises:
+            ServiceError: PERMANENT, `subscription_refused`, with what the store says.
+        """
+
+    async def update(self, shop: str, found: Found, want: Wanted, address: str) -> bool:
+        """Sets a subscription right; False where it is gone.
+
+        Raises:
+            ServiceError: PERMANENT, `subscription_refused`.
+        """
+
+    async def delete(self, shop: str, found: Found) -> None:
+        """Ends a subscription, if there still is one.
+
+        Raises:
+            ServiceError: PERMANENT, `subscription_refused`.
+        """
+
+
+class StoreGrants(Protocol):
+    """What becomes of a store's grant when the merchant takes it back. `shop` is a handle."""
+
+    async def granted_at(self, shop: str) -> datetime | None:
+        """When the store last granted or its token was refreshed; None: there is no grant."""
+
+    async def uninstalled(self, shop: str, *, granted_until: datetime) -> None:
+        """Stops sending, revokes and deletes what was granted until then; the ledger stays.
+
+        A younger grant is left. Done twice it is done once.
+        """
+
+
+class Attention(Protocol):
+    """Has stores looked at out of turn."""
+
+    def soon(self, shop: str) -> None:
+        """Has the store with this handle looked at now: it was just connected, or has changed."""

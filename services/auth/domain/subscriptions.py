@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from services.auth.domain.scopes import Use, with_implied
+from services.auth.domain.scopes import Use, how_to_grant, with_implied
 
 _FILTERED_FIELD: Final = re.compile(r"([a-z_]+)[a-z_.]*:")
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
@@ -181,6 +181,24 @@ def healed(before_in_place: int, made: Plan) -> int:
     """
     changed = len(made.creates) + len(made.updates)
     return min(changed, max(0, before_in_place - made.in_place))
+
+
+def problems(made: Plan, missing: Iterable[str], shop: str, *, api_version: str) -> tuple[str, ...]:
+    """What stands in a store's way, each with what a person does about it.
+
+    `missing` are scopes, and `shop` is its myshopify domain.
+    """
+    silent = {scope: [one.topic for one in made.barred if scope in one.scopes] for scope in missing}
+    unasked = [one for one in made.barred if not silent.keys() & set(one.scopes)]
+    return (
+        *(how_to_grant(scope, shop, topics) for scope, topics in silent.items()),
+        *(how_to_grant(one.scopes[0], shop, [one.topic]) for one in unasked),
+        *(
+            f"webhooks are written in version {other}, not {api_version}: set `api_version` under"
+            " `[webhooks]` in the app's configuration and release that"
+            for other in made.other_versions
+        ),
+    )
 
 
 def same_address(one: str, other: str) -> bool:
