@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli.delivery import DELIVERY, DeliveryAddress, address_of
+from cli.delivery import DELIVERY, DeliveryAddress, callee_of
 from cli.dlq import dlq
 from cli.keys import keys
 from services.ingest.settings import Role
@@ -154,7 +154,7 @@ def gates_list(
     """What is shut, since when and why, and what waits."""
     from cli.gates import list_gates  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(list_gates(address_of(address), as_json=as_json)))
+    raise typer.Exit(asyncio.run(list_gates(callee_of(address), as_json=as_json)))
 
 
 @gates.command("pause")
@@ -166,7 +166,7 @@ def gates_pause(
     """Stops a sink or a connection until it is resumed; nothing is lost."""
     from cli.gates import pause  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(pause(address_of(address), name, note)))
+    raise typer.Exit(asyncio.run(pause(callee_of(address), name, note)))
 
 
 @gates.command("resume")
@@ -174,7 +174,7 @@ def gates_resume(name: GateName, address: DeliveryAddress = DELIVERY) -> None:
     """Lets a sink or a connection go on, whatever had shut it."""
     from cli.gates import resume  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(resume(address_of(address), name)))
+    raise typer.Exit(asyncio.run(resume(callee_of(address), name)))
 
 
 @app.command()
@@ -195,7 +195,7 @@ def ledger(
     from cli.ledger import Wish, show_ledger  # noqa: PLC0415
 
     wish = Wish(shop=shop, sink=sink, day=day, rows=rows, as_json=as_json, wait_s=wait)
-    raise typer.Exit(asyncio.run(show_ledger(wish, address_of(address))))
+    raise typer.Exit(asyncio.run(show_ledger(wish, callee_of(address))))
 
 
 @app.command()
@@ -209,8 +209,18 @@ def limits(
     from cli.limits import show_limits  # noqa: PLC0415
 
     raise typer.Exit(
-        asyncio.run(show_limits(address_of(address), prefix=prefix, once=once, as_json=as_json))
+        asyncio.run(show_limits(callee_of(address), prefix=prefix, once=once, as_json=as_json))
     )
+
+
+@app.command()
+def certificates(
+    directory: Annotated[Path, typer.Argument(help="Where they are put.")],
+) -> None:
+    """Makes throw-away certificates for a suite on one machine; `dev` and `demo` do so anyway."""
+    from cli.certificates import write_certificates  # noqa: PLC0415
+
+    raise typer.Exit(write_certificates(directory))
 
 
 @preview.command("normalize")

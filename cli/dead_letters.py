@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import sys
@@ -21,10 +20,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.delivery import address_of
 from libs.clock import SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
+from libs.rpc.identity import Callee
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 from tidewire.delivery.v1 import dead_letter_service_pb2_grpc
 
@@ -68,11 +67,10 @@ class Plan:
 
 
 class Service:
-    """The service's calls, with the caller's name on each."""
+    """The service's calls."""
 
-    def __init__(self, stub: Any, caller: str) -> None:
+    def __init__(self, stub: Any) -> None:
         self._stub = stub
-        self._caller = caller
 
     async def page(self, request: pb.DeadLetterServiceListRequest) -> Any:
         return await self._call("List", request)
@@ -93,25 +91,21 @@ class Service:
         return await self._call("Replay", pb.ReplayRequest(**common))
 
     async def _call(self, method: str, request: Message) -> Any:
-        return await call(
-            getattr(self._stub, method), request, timeout_s=_TIMEOUT_S, caller=self._caller
-        )
+        return await call(getattr(self._stub, method), request, timeout_s=_TIMEOUT_S)
 
 
 async def at(
-    address: str,
+    callee: Callee,
     view: View,
     work: Callable[Concatenate[Service, View, P], Awaitable[int]],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> int:
-    """What `work` returns with the service at `address`; 2 where the service says no."""
-    async with channel(address_of(address)) as opened:
+    """What `work` returns with the service at `callee`; 2 where the service says no."""
+    async with channel(callee.address, callee.identity) as opened:
         stub = dead_letter_service_pb2_grpc.DeadLetterServiceStub(opened)
         try:
-            return await work(
-                Service(stub, f"tidewire-cli/{getpass.getuser()}"), view, *args, **kwargs
-            )
+            return await work(Service(stub), view, *args, **kwargs)
         except ServiceError as error:
             sys.stderr.write(f"{error}\n")
             return 2

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.delivery import DELIVERY, DeliveryAddress
+from cli.delivery import DELIVERY, DeliveryAddress, callee_of
 
 dlq = typer.Typer(
     help="What was given up: look at it, have it tried again, or drop it.", no_args_is_help=True
@@ -48,7 +48,9 @@ def list_letters(
 
     wanted = work.wanted(shop, reason, code, service, sink, since, settled=settled)
     view = work.View(as_json=as_json)
-    raise typer.Exit(asyncio.run(work.at(address, view, work.list_letters, wanted, limit)))
+    raise typer.Exit(
+        asyncio.run(work.at(callee_of(address), view, work.list_letters, wanted, limit))
+    )
 
 
 @dlq.command("show")
@@ -58,7 +60,7 @@ def show_letter(
         bool, typer.Option("--original", help="Also what it holds, masked.")
     ] = False,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Do not mask it. The service must permit that.")
+        bool, typer.Option("--reveal", help="Do not mask it. The policy must permit that.")
     ] = False,
     as_json: Json = False,
     address: DeliveryAddress = DELIVERY,
@@ -68,7 +70,7 @@ def show_letter(
 
     request = work.get_request(letter_id, original=original, reveal=reveal)
     view = work.View(as_json=as_json)
-    raise typer.Exit(asyncio.run(work.at(address, view, work.show_letter, request)))
+    raise typer.Exit(asyncio.run(work.at(callee_of(address), view, work.show_letter, request)))
 
 
 @dlq.command("replay")
@@ -91,7 +93,7 @@ def replay_letters(
     wanted = work.wanted(shop, reason, code, service, sink, since)
     plan = work.Plan(selection=work.selection(ids or [], wanted), yes=yes, dry_run=dry_run)
     view = work.View(as_json=as_json)
-    raise typer.Exit(asyncio.run(work.at(address, view, work.act, plan)))
+    raise typer.Exit(asyncio.run(work.at(callee_of(address), view, work.act, plan)))
 
 
 @dlq.command("drop")
@@ -117,4 +119,4 @@ def drop_letters(
         selection=work.selection(ids or [], wanted), yes=yes, dry_run=dry_run, because=because
     )
     view = work.View(as_json=as_json)
-    raise typer.Exit(asyncio.run(work.at(address, view, work.act, plan)))
+    raise typer.Exit(asyncio.run(work.at(callee_of(address), view, work.act, plan)))

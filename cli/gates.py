@@ -15,14 +15,14 @@ from rich.table import Table
 from libs.errors import ServiceError
 from libs.gates import connection_gate
 from libs.rpc.client import call, channel
-from libs.settings import Address
+from libs.rpc.identity import Callee
 from tidewire.delivery.v1 import gate_pb2, gate_service_pb2_grpc
 from tidewire.delivery.v1 import gate_service_pb2 as pb
 
 _CALL_S: Final = 10.0
 
 
-async def list_gates(address: Address, *, as_json: bool) -> int:
+async def list_gates(callee: Callee, *, as_json: bool) -> int:
     """Prints the gates that are shut and what waits; 0, or 2 where it cannot be asked."""
 
     async def ask(stub: Any) -> None:
@@ -32,10 +32,10 @@ async def list_gates(address: Address, *, as_json: bool) -> int:
         else:
             Console(highlight=False).print(_table(found))
 
-    return await _asked(address, ask)
+    return await _asked(callee, ask)
 
 
-async def pause(address: Address, name: str, note: str) -> int:
+async def pause(callee: Callee, name: str, note: str) -> int:
     """Shuts a sink or a connection until somebody resumes it."""
 
     async def ask(stub: Any) -> None:
@@ -43,10 +43,10 @@ async def pause(address: Address, name: str, note: str) -> int:
         answer = await call(stub.Pause, request, timeout_s=_CALL_S)
         print(f"{answer.gate.name} is shut; tidewire gates resume {name} opens it again")
 
-    return await _asked(address, ask)
+    return await _asked(callee, ask)
 
 
-async def resume(address: Address, name: str) -> int:
+async def resume(callee: Callee, name: str) -> int:
     """Opens it; what was parked is sent first."""
 
     async def ask(stub: Any) -> None:
@@ -54,7 +54,7 @@ async def resume(address: Address, name: str) -> int:
         answer = await call(stub.Resume, request, timeout_s=_CALL_S)
         print(f"{answer.gate.name} is open; what waited for it is sent first")
 
-    return await _asked(address, ask)
+    return await _asked(callee, ask)
 
 
 def as_dict(found: pb.GateServiceListResponse) -> dict[str, Any]:
@@ -76,9 +76,9 @@ def as_dict(found: pb.GateServiceListResponse) -> dict[str, Any]:
     }
 
 
-async def _asked(address: Address, ask: Callable[[Any], Awaitable[None]]) -> int:
+async def _asked(callee: Callee, ask: Callable[[Any], Awaitable[None]]) -> int:
     try:
-        async with channel(address) as opened:
+        async with channel(callee.address, callee.identity) as opened:
             await ask(gate_service_pb2_grpc.GateServiceStub(opened))
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")

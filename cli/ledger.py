@@ -16,7 +16,7 @@ from rich.table import Table
 from libs.clock import Clock, SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
-from libs.settings import Address
+from libs.rpc.identity import Callee
 from tidewire.delivery.v1 import ledger_service_pb2 as pb
 from tidewire.delivery.v1 import ledger_service_pb2_grpc
 
@@ -66,10 +66,10 @@ def verdict(found: Found, waited: Waited, wait_s: float) -> int | None:
     return 0 if over or not on_its_way else None
 
 
-async def show_ledger(wish: Wish, address: Address, *, clock: Clock | None = None) -> int:
+async def show_ledger(wish: Wish, callee: Callee, *, clock: Clock | None = None) -> int:
     """Asks, waits where that is worth it, prints; 0 balanced, 1 not, 2 where it cannot be asked."""
     try:
-        code, found = await _watch(address, wish, clock or SystemClock())
+        code, found = await _watch(callee, wish, clock or SystemClock())
     except ServiceError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -77,13 +77,13 @@ async def show_ledger(wish: Wish, address: Address, *, clock: Clock | None = Non
     return code
 
 
-async def _watch(address: Address, wish: Wish, clock: Clock) -> tuple[int, Found]:
+async def _watch(callee: Callee, wish: Wish, clock: Clock) -> tuple[int, Found]:
     request = pb.LedgerServiceGetRequest(
         shop=wish.shop, sink=wish.sink, day=wish.day, rows=wish.rows
     )
     began_s = moved_s = clock.monotonic_s()
     before: object = None
-    async with channel(address) as opened:
+    async with channel(callee.address, callee.identity) as opened:
         stub: Any = ledger_service_pb2_grpc.LedgerServiceStub(opened)
         while True:
             try:

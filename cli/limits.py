@@ -16,7 +16,7 @@ from rich.table import Table
 from libs.clock import SystemClock
 from libs.errors import ServiceError
 from libs.rpc.client import call, channel
-from libs.settings import Address
+from libs.rpc.identity import Callee
 from tidewire.limiter.v1 import limiter_service_pb2 as pb
 from tidewire.limiter.v1.limiter_service_pb2_grpc import LimiterServiceStub
 
@@ -27,9 +27,9 @@ _BAR_CHARS: Final = 20
 _CLOCK: Final = SystemClock()
 
 
-async def show_limits(address: Address, *, prefix: str, once: bool, as_json: bool) -> int:
+async def show_limits(callee: Callee, *, prefix: str, once: bool, as_json: bool) -> int:
     """Prints the limits, each second until Ctrl-C unless `once`; 2 if nobody answers at first."""
-    async with channel(address) as opened:
+    async with channel(callee.address, callee.identity) as opened:
         stub: Any = LimiterServiceStub(opened)
         try:
             limits = await _asked(stub, prefix)
@@ -40,7 +40,7 @@ async def show_limits(address: Address, *, prefix: str, once: bool, as_json: boo
             else:
                 await _watch(stub, prefix, limits)
         except ServiceError as error:
-            sys.stderr.write(f"no limiter at {address} ({error.code}): {error.message}\n")
+            sys.stderr.write(f"no limiter at {callee.address} ({error.code}): {error.message}\n")
             return 2
         except (KeyboardInterrupt, asyncio.CancelledError):
             return 0

@@ -18,14 +18,20 @@ from typing import Final, Protocol, Self
 import aiohttp
 
 from cli.nats_server import NatsServer
+from libs.clock import SystemClock
 from libs.errors import permanent
 from libs.keys import create_kek
+from libs.rpc.certificates import NAMES, make_certificates
 
 _READY_WITHIN_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
 
+_POLICY: Final = Path(__file__).resolve().parents[1] / "deploy" / "policy.yaml"
+_POLICY_SETTING: Final = "TIDEWIRE_RPC_POLICY_FILE"
+
 SERVICES: Final[Mapping[str, Sequence[str]]] = {
     "sandbox": ("sandbox",),
+    "auth": ("serve", "auth"),
     "ingest-http": ("serve", "ingest", "--role", "http"),
     "ingest-normalizer": ("serve", "ingest", "--role", "normalizer"),
     "events": ("serve", "events"),
@@ -66,6 +72,7 @@ class Ports:
 
     webhooks: int = 0
     sandbox: int = 0
+    pages: int = 0
     grpc: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, int] = field(default_factory=dict)
     nats: int = 0
@@ -75,10 +82,10 @@ class Ports:
 class Stack:
     """Starts, kills and restarts the suite. `async with Stack(directory) as stack:`.
 
-    Everything lives below `directory`: NATS's store, keys, logs, spans. The connections file must
-    be there before the services start. Events go to the sandbox, or to `tiktok_url`; `nats` is one
-    embedded server unless another is given. A second process of a service is called by its name and
-    a number, `events#2`.
+    Everything lives below `directory`: NATS's store, keys, certificates, logs, spans. The
+    connections file must be there before the services start. Events go to the sandbox, or to
+    `tiktok_url`; `nats` is one embedded server unless another is given. A second process of a
+    service is called by its name and a number, `events#2`.
     """
 
     def __init__(
@@ -104,6 +111,8 @@ class Stack:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.kek_file.exists():
             create_kek(self.kek_file)
+        self.certificates = make_certificates(self.directory / "certificates", SystemClock())
+        """Throw-away ones, new with each stack."""
 
     @property
     def connections_file(self) -> Path:
@@ -131,6 +140,11 @@ class Stack:
         return f"http://127.0.0.1:{self.ports.sandbox}"
 
     @property
+    def pages_url(self) -> str:
+        """Where a person connects a store."""
+        return f"http://127.0.0.1:{self.ports.pages}"
+
+    @property
     def tiktok_url(self) -> str:
         """Where events go."""
         return self._tiktok_url or self.sandbox_url
@@ -140,9 +154,13 @@ class Stack:
         grpc = self.ports.grpc.get(name, 0)
         metrics = self.ports.metrics.get(name, 0)
         kind = service_of(name)
-        service = kind.upper() if kind in {"events", "delivery"} else "INGEST"
+        who = kind.partition("-")[0]
+        who = who if who in NAMES else "operator"
+        service = "INGEST" if who == "operator" else who.upper()
         return {
             **self._environ,
+            **self.certificates.environment(who),
+            _POLICY_SETTING: self._environ.get(_POLICY_SETTING, str(_POLICY)),
             "PYTHONPATH": os.pathsep.join(sys.path),
             "TIDEWIRE_NATS_URL": self.nats.url,
             "TIDEWIRE_NATS_MONITOR_URL": self.nats.monitor_url,
@@ -153,9 +171,27 @@ class Stack:
             "TIDEWIRE_TIKTOK_API_BASE_URL": self.tiktok_url,
             "TIDEWIRE_SHOPIFY_BASE_URL": f"{self.sandbox_url}/shopify/{{shop}}",
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
+            **self._auth_environment(kind),
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
             "TIDEWIRE_SANDBOX_ADDRESS": f"127.0.0.1:{self.ports.sandbox}",
+        }
+
+    def _auth_environment(self, kind: str) -> dict[str, str]:
+        """What the token service is told, and where the others find it if it is among them."""
+        if kind != "auth":
+            port = self.ports.grpc.get("auth")
+            return {"TIDEWIRE_AUTH_ADDRESS": f"127.0.0.1:{port}"} if port else {}
+        sandbox = self.sandbox_url
+        return {
+            "TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{self.ports.pages}",
+            "TIDEWIRE_AUTH_PUBLIC_URL": self.pages_url,
+            "TIDEWIRE_AUTH_WEBHOOKS_URL": self.webhooks_url,
+            "TIDEWIRE_TIKTOK_CONSENT_URL": f"{sandbox}/portal/auth",
+            "TIDEWIRE_TIKTOK_ACCOUNT_CONSENT_URL": f"{sandbox}/v2/auth/authorize/",
+            "TIDEWIRE_TIKTOK_SHOP_AUTH_BASE_URL": sandbox,
+            "TIDEWIRE_TIKTOK_SHOP_API_BASE_URL": sandbox,
+            "TIDEWIRE_TIKTOK_SHOP_CONSENT_URL": f"{sandbox}/open/authorize",
         }
 
     async def start_all(self, names: Sequence[str] = tuple(SERVICES)) -> None:
@@ -269,10 +305,11 @@ class Stack:
 
     def _choose_ports(self, names: Sequence[str]) -> None:
         names = [name for name in names if name != "sandbox"]
-        wanted = 2 + 2 * len(names)
+        wanted = 3 + 2 * len(names)
         free = iter(_free_ports(wanted))
         self.ports.webhooks = self.ports.webhooks or next(free)
         self.ports.sandbox = self.ports.sandbox or next(free)
+        self.ports.pages = self.ports.pages or next(free)
         for name in names:
             self.ports.grpc.setdefault(name, next(free))
             self.ports.metrics.setdefault(name, next(free))

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import nats
 import structlog
 from nats.aio.client import Client
 
 from libs import metric_names
+from libs.auth import RemoteConnections, RemoteKeySource
 from libs.bus import streams
 from libs.bus.api import ApiError, refused
 from libs.bus.jetstream_log import JetStreamLog
 from libs.clock import Clock
-from libs.connections import FileConnections
+from libs.connections import Connections, Credentials, FileConnections
 from libs.errors import Kind, ServiceError, permanent
 from libs.http.session import http_session
 from libs.ids import Ids, RandomIds, system_random
-from libs.keys import KekSettings, KvKeySource, open_ring
+from libs.keys import KekSettings, KeySource, KvKeySource, open_ring
 from libs.lifecycle import Part, Readiness, run_parts
 from libs.limits import DeclaredLimits, LimiterPart
 from libs.ops_http import OpsServer
+from libs.rpc.client import channel
+from libs.rpc.guard import Refused, guard_of
+from libs.rpc.identity import Identity
 from libs.rpc.interceptor import Observe
+from libs.rpc.server import RpcServer, RpcService
+from libs.rpc.settings import RpcSettings
 from libs.settings import Address, env
 from libs.telemetry import Metrics, Telemetry, Tracer
 from libs.vault import Vault
@@ -47,7 +53,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonSettings(KekSettings):
+class CommonSettings(KekSettings, RpcSettings):
     """The knobs that all services share. Read once, from `TIDEWIRE_…`."""
 
     nats_url: str = env(
@@ -67,8 +73,16 @@ class CommonSettings(KekSettings):
     allow_weak_fsync: bool = env(
         "ALLOW_WEAK_FSYNC", "start although NATS does not sync every write to disk", default=False
     )
+    auth_address: Address | None = env(
+        "AUTH_ADDRESS",
+        "the token service's gRPC, which gives connections, tokens and keys; none: they come from"
+        " CONNECTIONS_FILE and the KEK of this process",
+        default=None,
+    )
     connections_file: Path = env(
-        "CONNECTIONS_FILE", "shops and their connections", default=Path("connections.yaml")
+        "CONNECTIONS_FILE",
+        "shops and their connections; the token service takes them in from here",
+        default=Path("connections.yaml"),
     )
     state_dir: Path = env(
         "STATE_DIR", "where spans go when no collector is configured", default=Path(".state")
@@ -89,21 +103,43 @@ class CommonSettings(KekSettings):
     )
 
 
+class ConnectionSource(Connections, Credentials, Part, Protocol):
+    """Where connections and their secrets come from, as a part of the process."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Foundation:
-    """What a service's wiring is given."""
+class Ground:
+    """What every service stands on, the token service too."""
 
     nats: Client
     clock: Clock
     ids: Ids
-    connections: FileConnections
-    keys: KvKeySource
-    vault: Vault
     tracer: Tracer
     metrics: Metrics
     readiness: Readiness
     nats_closed: asyncio.Event
     declared_limits: DeclaredLimits
+    rpc: RpcSettings
+
+    @property
+    def identity(self) -> Identity:
+        """Who this process is when it calls another over gRPC."""
+        return Identity.of(self.rpc)
+
+    def rpc_server(self, address: Address, services: Sequence[RpcService]) -> RpcServer:
+        """A part that serves `services` to those whom the policy lets in.
+
+        Raises:
+            ServiceError: PERMANENT: the policy or a certificate cannot be used; says why.
+        """
+        return RpcServer(
+            address=address,
+            services=services,
+            guard=guard_of(self.rpc, self.clock, rpc_refusals(self.metrics)),
+            readiness=self.readiness,
+            clock=self.clock,
+            observe=rpc_observer(self.metrics),
+        )
 
     def limiter(self) -> LimiterPart:
         """A part that gives turns under the limits which all replicas share; one a process."""
@@ -121,10 +157,21 @@ class Foundation:
         return JetStreamLog(self.nats, stream, self.ids)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Foundation(Ground):
+    """What the wiring of a service is given that lives by the token service, or by a file."""
+
+    connections: ConnectionSource
+    keys: KeySource
+    vault: Vault
+    followers: Mapping[str, Part]
+    """Parts behind `connections` and `keys`."""
+
+
 @asynccontextmanager
-async def foundation(
+async def ground(
     settings: CommonSettings, telemetry: Telemetry, clock: Clock
-) -> AsyncIterator[Foundation]:
+) -> AsyncIterator[Ground]:
     """Connected and checked; undone in reverse on leaving.
 
     Raises:
@@ -139,21 +186,73 @@ async def foundation(
         closed = asyncio.Event()
         client = await connected(settings.nats_url, closed)
         stack.push_async_callback(client.close)
-        connections = FileConnections(settings.connections_file)
-        keys = await _settled(client, clock, lambda: _keys(client, settings))
-        yield Foundation(
+        await _settled(client, clock, lambda: _fit(client, settings))
+        yield Ground(
             nats=client,
             clock=clock,
             ids=RandomIds(clock),
-            connections=connections,
-            keys=keys,
-            vault=Vault(keys),
             tracer=telemetry.tracer,
             metrics=telemetry.metrics,
             readiness=Readiness(),
             nats_closed=closed,
             declared_limits=declared_limits,
+            rpc=settings,
         )
+
+
+@asynccontextmanager
+async def foundation(
+    settings: CommonSettings,
+    telemetry: Telemetry,
+    clock: Clock,
+    *,
+    webhook_secrets: bool = False,
+    tokens: bool = True,
+) -> AsyncIterator[Foundation]:
+    """As `ground`, with connections and keys.
+
+    `webhook_secrets` where webhooks are verified, `tokens` where upstreams are called.
+
+    Raises:
+        ServiceError: as `ground` does, and where the connections file or the key cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(ground(settings, telemetry, clock))
+        connections: ConnectionSource
+        keys: KeySource
+        if settings.auth_address is None:
+            connections = FileConnections(settings.connections_file)
+            keys = await own_keys(base, settings)
+            followers: dict[str, Part] = {"connections": connections}
+        else:
+            opened = channel(settings.auth_address, base.identity)
+            stack.push_async_callback(opened.close)
+            connections = RemoteConnections(
+                opened, clock, webhook_secrets=webhook_secrets, tokens=tokens
+            )
+            keys = remote = RemoteKeySource(opened, base.nats)
+            followers = {"connections": connections, "keys": remote}
+        yield Foundation(
+            **{one.name: getattr(base, one.name) for one in fields(base)},
+            connections=connections,
+            keys=keys,
+            vault=Vault(keys),
+            followers=followers,
+        )
+
+
+async def own_keys(base: Ground, settings: CommonSettings) -> KvKeySource:
+    """The data keys, unwrapped in this process.
+
+    Raises:
+        ServiceError: PERMANENT, where the KEK cannot be read or is not the one in use.
+    """
+
+    async def opened() -> KvKeySource:
+        ring = await open_ring(settings)
+        return await KvKeySource.open(base.nats.jetstream(), ring, replicas=settings.nats_replicas)
+
+    return await _settled(base.nats, base.clock, opened)
 
 
 async def connected(url: str, closed: asyncio.Event | None = None) -> Client:
@@ -211,13 +310,6 @@ async def _settled(client: Client, clock: Clock, act: Callable[[], Awaitable[T]]
             if is_final or clock.monotonic_s() > deadline_s:
                 raise
             _log.info("waiting_for_nats", reason=error.code)
-
-
-async def _keys(client: Client, settings: CommonSettings) -> KvKeySource:
-    await _fit(client, settings)
-    return await KvKeySource.open(
-        client.jetstream(), await open_ring(settings), replicas=settings.nats_replicas
-    )
 
 
 async def _note_error(error: Exception) -> None:
@@ -318,6 +410,15 @@ def rpc_observer(metrics: Metrics) -> Observe:
     return observe
 
 
+def rpc_refusals(metrics: Metrics) -> Refused:
+    """Counts each rpc that was not let in."""
+
+    def refused(method: str, reason: str) -> None:
+        metrics.counter(metric_names.RPC_REFUSED, method=method, reason=reason).value += 1
+
+    return refused
+
+
 def spare_collector() -> None:
     """Has the garbage collector look seldom: what every service does when it is set up.
 
@@ -328,10 +429,11 @@ def spare_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def serve(parts: Mapping[str, Part], base: Foundation, grace_s: float) -> int:
+async def serve(parts: Mapping[str, Part], base: Ground, grace_s: float) -> int:
     """Runs a service's parts to their end; the process's exit code."""
     base.metrics.gauge(metric_names.NATS_CONNECTED, lambda: 1.0 if base.nats.is_connected else 0.0)
     spare_collector()
     watch = NatsWatch(base.nats, base.nats_closed, base.readiness)
-    every: dict[str, Part] = {"nats": watch, "connections": base.connections, **parts}
+    followers = base.followers if isinstance(base, Foundation) else {}
+    every: dict[str, Part] = {"nats": watch, **followers, **parts}
     return await run_parts(every, grace_s=grace_s, readiness=base.readiness)

@@ -85,6 +85,7 @@ RECONCILE_LISTED: Final = "tidewire_reconcile_listed_total"
 RECONCILE_REPAIRS: Final = "tidewire_reconcile_repairs_total"
 RPC_SERVED: Final = "tidewire_rpc_served_total"
 RPC_DURATION: Final = "tidewire_rpc_seconds"
+RPC_REFUSED: Final = "tidewire_rpc_refused_total"
 
 NATS_CONNECTED: Final = "tidewire_nats_connected"
 SPANS: Final = "tidewire_telemetry_spans_total"
@@ -255,6 +256,12 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     RPC_SERVED: _counter("Calls served over gRPC, by method and status code.", "method", "code"),
     RPC_DURATION: _histogram(
         "Time to serve one call over gRPC.", "method", unit="s", buckets=_CALL_S
+    ),
+    RPC_REFUSED: _counter(
+        "Calls over gRPC that were not let in, by method and reason: `unauthenticated`, "
+        "`caller_unknown`, `method_denied` or `connection_denied`.",
+        "method",
+        "reason",
     ),
     NATS_CONNECTED: _gauge("1 while connected to NATS, else 0."),
     SPANS: _counter(

@@ -8,15 +8,14 @@ from typing import Final, TypeVar
 import grpc
 
 from libs.errors import ServiceError
+from libs.rpc.channel import RenewingChannel
 from libs.rpc.errors import error_of
+from libs.rpc.identity import Identity
 from libs.rpc.server import MESSAGE_BYTES_MAX
 from libs.settings import Address
 
 Req = TypeVar("Req")
 Res = TypeVar("Res")
-
-CALLER: Final = "caller"
-"""Metadata key with which a caller names itself."""
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -30,9 +29,12 @@ _OPTIONS: Final = (
 )
 
 
-def channel(address: Address) -> grpc.aio.Channel:
-    """A channel to a service at `address`; connects when first used, close it in the end."""
-    return grpc.aio.insecure_channel(str(address), options=_OPTIONS)
+def channel(address: Address, identity: Identity) -> grpc.aio.Channel:
+    """A channel to a service at `address`; connects when first used, close it in the end.
+
+    A call raises what `RenewingChannel.current` does where `identity` has nothing to begin with.
+    """
+    return RenewingChannel(address, identity, _OPTIONS)
 
 
 async def call(
@@ -41,18 +43,15 @@ async def call(
     *,
     timeout_s: float,
     traceparent: str | None = None,
-    caller: str | None = None,
 ) -> Res:
     """The answer of a stub's `method` within `timeout_s` seconds.
-
-    `caller` is a name for audit lines, and believed as little as any that a caller gives itself.
 
     Raises:
         ServiceError: the one the server raised, with its kind, code, message, wait and path;
             `rpc_…` in lower case for a status that no server of ours set.
     """
     try:
-        return await method(request, timeout=timeout_s, metadata=_metadata(traceparent, caller))
+        return await method(request, timeout=timeout_s, metadata=_metadata(traceparent))
     except grpc.aio.AioRpcError as error:
         raise _raised_again(error) from error
 
@@ -79,9 +78,8 @@ async def stream(
         answers.cancel()
 
 
-def _metadata(traceparent: str | None, caller: str | None = None) -> grpc.aio.Metadata:
-    pairs = (("traceparent", traceparent), (CALLER, caller))
-    return grpc.aio.Metadata(*((key, value) for key, value in pairs if value))
+def _metadata(traceparent: str | None) -> grpc.aio.Metadata | None:
+    return grpc.aio.Metadata(("traceparent", traceparent)) if traceparent else None
 
 
 def _raised_again(error: grpc.aio.AioRpcError) -> ServiceError:

@@ -48,6 +48,29 @@ class RequestInvalidError(ServiceError):
         self.violations = tuple(violations)
 
 
+class RefusedError(ServiceError):
+    """A caller that is not let in: `status` says whether it lacks proof or permission.
+
+    RETRYABLE: a policy or a certificate that is wrong between two of our own processes must not
+    condemn a shop's message; what it costs is time until somebody mends it.
+    """
+
+    def __init__(self, status: grpc.StatusCode, reason: str, message: str) -> None:
+        super().__init__(Kind.RETRYABLE, f"rpc_{reason}", message)
+        self.status = status
+        self.reason = reason
+
+    @classmethod
+    def unauthenticated(cls, message: str) -> RefusedError:
+        """The caller has not proved who it is."""
+        return cls(grpc.StatusCode.UNAUTHENTICATED, "unauthenticated", message)
+
+    @classmethod
+    def denied(cls, reason: str, message: str) -> RefusedError:
+        """The policy does not let it."""
+        return cls(grpc.StatusCode.PERMISSION_DENIED, reason, message)
+
+
 UNFORESEEN: Final = ServiceError(
     Kind.RETRYABLE, "internal", "something we did not foresee; the server's log has it"
 )
@@ -58,6 +81,8 @@ def status_code_of(error: ServiceError) -> grpc.StatusCode:
     """The gRPC code of an error: its kind's, unless its own code ends in one that gRPC knows."""
     if error is UNFORESEEN:
         return grpc.StatusCode.INTERNAL
+    if isinstance(error, RefusedError):
+        return error.status
     if error.kind is Kind.PERMANENT:
         for ending, code in _SPECIAL.items():
             if error.code.endswith(ending):

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import grpc
 import protovalidate
@@ -14,7 +15,15 @@ import structlog
 
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
-from libs.rpc.errors import UNFORESEEN, FieldViolation, RequestInvalidError, status_of
+from libs.rpc.callers import current_caller
+from libs.rpc.errors import (
+    UNFORESEEN,
+    FieldViolation,
+    RefusedError,
+    RequestInvalidError,
+    status_of,
+)
+from libs.rpc.guard import Admission
 
 Observe = Callable[[str, int, int, str | None, ServiceError | None], None]
 """Told of each finished rpc: method, started_ns, ended_ns, incoming traceparent, error."""
@@ -74,13 +83,44 @@ def _subscript(element: Any) -> str:
     return f"[{subscript.value}]" if subscript.field == "index" else "[key]"
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What sets some methods apart; each is named `package.Service/Method`."""
+
+    filters: frozenset[str] = frozenset()
+    """Their servicers keep to the limits of the caller in what they answer."""
+
+    quiet: frozenset[str] = frozenset()
+    """Their successes are not logged."""
+
+
+class Door(Protocol):
+    """What an interceptor asks of a guard."""
+
+    async def admit(self, method: str, context: Context, *, filters: bool) -> Admission:
+        """The caller, if it may call the method."""
+
+    def note(self, method: str, error: RefusedError) -> None:
+        """Counts a refusal."""
+
+
 class ServiceInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of a server; see the functions for what each rpc goes through."""
 
-    def __init__(self, clock: Clock, observe: Observe | None, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        guard: Door,
+        clock: Clock,
+        observe: Observe | None,
+        stopping: asyncio.Event,
+        habits: Habits = Habits(),
+    ) -> None:
+        self._guard = guard
         self._clock = clock
         self._observe = observe
         self._stopping = stopping
+        self._habits = habits
+        self._known: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
         self,
@@ -89,27 +129,35 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """The handler of the method that is called, wrapped; a method nobody knows stays so."""
         handler = await continuation(handler_call_details)
-        method = str(handler_call_details.method)
         if handler is None:
             return None
-        if method.startswith(_PLUMBING):
-            return self._plumbing(handler)
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        traceparent = metadata.get("traceparent")
-        return self._wrapped(handler, method, traceparent if isinstance(traceparent, str) else None)
+        method = str(handler_call_details.method)
+        # A server gives the same handler each time; to wrap it again would cost as much as to call.
+        known = self._known.get(method)
+        if known is None or known[0] is not handler:
+            is_plumbing = method.startswith(_PLUMBING)
+            wrapped = self._plumbing(handler) if is_plumbing else self._wrapped(handler, method)
+            known = self._known[method] = (handler, wrapped)
+        return known[1]
 
-    def _wrapped(self, handler: Handler, method: str, traceparent: str | None) -> Handler:
+    def _wrapped(self, handler: Handler, path: str) -> Handler:
         behaviour = self._behaviour(handler)
+        method = path.removeprefix("/")
+        filters = method in self._habits.filters
 
         async def served(request: Any, context: Context) -> Any:
+            admission = await self._guard.admit(method, context, filters=filters)
+            current_caller.set(admission.caller)
             if handler.request_streaming:
-                request = _each_checked(request)
+                request = _each_checked(request, admission)
             else:
+                # First who may ask, then whether it is well asked.
+                admission.hold(request)
                 checked(request)
             return await behaviour(request, context)
 
         async def observed(request: Any, context: Context) -> Any:
-            return await self._observed(method, traceparent, served, request, context)
+            return await self._observed(path, served, request, context)
 
         return _like(handler, observed)
 
@@ -168,12 +216,12 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     async def _observed(
         self,
         method: str,
-        traceparent: str | None,
         served: Behaviour,
         *call: Any,
     ) -> Any:
         _, context = call
         started_ns = self._clock.now_ns()
+        traceparent = _traceparent(context)
         token = incoming_traceparent.set(traceparent)
         # Whatever escapes below is not an Exception: the caller hung up, or time is over.
         error: ServiceError | None = _CANCELLED
@@ -185,6 +233,8 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             raise
         except ServiceError as raised:
             error = raised
+            if isinstance(raised, RefusedError):
+                self._guard.note(method.removeprefix("/"), raised)
             await _abort(context, raised)
         except Exception:  # noqa: BLE001  the caller learns that it failed, the log learns why
             error = UNFORESEEN
@@ -200,15 +250,35 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         self, method: str, started_ns: int, traceparent: str | None, error: ServiceError | None
     ) -> None:
         ended_ns = self._clock.now_ns()
-        getattr(_log, _LOG_LEVELS[error.kind] if error else "info")(
-            "rpc_served",
-            method=method,
-            duration_ms=(ended_ns - started_ns) / 1e6,
-            kind=error.kind.value if error else None,
-            code=error.code if error else "ok",
-        )
+        if error is not None or method.removeprefix("/") not in self._habits.quiet:
+            _tell(method, (ended_ns - started_ns) / 1e6, error)
         if self._observe is not None:
             self._observe(method, started_ns, ended_ns, traceparent, error)
+
+
+def _tell(method: str, duration_ms: float, error: ServiceError | None) -> None:
+    """The one line of an rpc."""
+    level = _LOG_LEVELS[error.kind] if error else "info"
+    caller = current_caller.get(None)
+    more: dict[str, str] = {"caller": caller.name} if caller else {}
+    if isinstance(error, RefusedError):
+        # It is mended in a policy or a certificate, so whoever can do that has to learn why.
+        level, more = "warning", {**more, "reason": error.message}
+    getattr(_log, level)(
+        "rpc_served",
+        method=method,
+        duration_ms=duration_ms,
+        kind=error.kind.value if error else None,
+        code=error.code if error else "ok",
+        **more,
+    )
+
+
+def _traceparent(context: Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent" and isinstance(value, str):
+            return value
+    return None
 
 
 def _shape(handler: Handler) -> tuple[Callable[..., Handler], Callable[..., Any]]:
@@ -239,8 +309,9 @@ async def _written(answers: AsyncIterator[Any], context: Context, writing: async
             await context.write(answer)
 
 
-async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _each_checked(requests: AsyncIterator[Any], admission: Admission) -> AsyncIterator[Any]:
     async for request in requests:
+        admission.hold(request)
         checked(request)
         yield request
 

@@ -14,8 +14,9 @@ from grpc_reflection.v1alpha import reflection
 from libs.clock import Clock
 from libs.errors import ServiceError, permanent
 from libs.lifecycle import Readiness
+from libs.rpc.guard import Guard
 from libs.rpc.health import Health
-from libs.rpc.interceptor import Observe, ServiceInterceptor, incoming_traceparent
+from libs.rpc.interceptor import Habits, Observe, ServiceInterceptor, incoming_traceparent
 from libs.settings import Address
 
 __all__ = ["MESSAGE_BYTES_MAX", "RpcServer", "RpcService", "incoming_traceparent"]
@@ -31,6 +32,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    # So that whoever lost its certificate loses its connection too; rpcs under way are let finish.
+    ("grpc.max_connection_age_ms", 3_600_000),
     # Otherwise a second server on the same port starts without a word and takes half the calls.
     ("grpc.so_reuseport", 0),
 )
@@ -47,33 +50,34 @@ class RpcService:
     name: str
     add_to: Callable[[grpc.aio.Server], None]
 
+    filters: frozenset[str] = frozenset()
+    """Methods that tell a caller only of what `current_caller` may have. Callers who are limited to
+    some connections or shops may call them without naming one; no other method lets them."""
+
+    quiet: frozenset[str] = frozenset()
+    """Methods whose successes are counted and not logged: a line would cost more than the rpc."""
+
 
 @dataclass(kw_only=True)
 class RpcServer:
     """Serves `services` on `address` until stopped; a Part for `run_parts`.
 
+    `guard` says who may call what; only health and reflection are open to every caller that gets
+    through TLS.
+
     Health (`grpc.health.v1`) follows `readiness`, for each service and for the whole. A stop
     refuses new rpcs at once, ends streams with UNAVAILABLE, and lets all other rpcs under way
     finish until the process's grace is over.
-
-    Raises:
-        ServiceError: PERMANENT, `grpc_needs_loopback`, for an address that others can reach:
-            callers are not authorised yet, so that anybody could read a shop's orders.
     """
 
     address: Address
     services: Sequence[RpcService]
+    guard: Guard
     readiness: Readiness
     clock: Clock
     observe: Observe | None = None
 
     def __post_init__(self) -> None:
-        if not self.address.is_loopback:
-            raise permanent(
-                "grpc_needs_loopback",
-                f"{self.address} can be reached from outside and gRPC callers are not authorised "
-                "yet; use 127.0.0.1 and put an authorising proxy in front",
-            )
         self._stopping = asyncio.Event()
         self.port = 0
         """The port it listens on, once ready."""
@@ -85,13 +89,15 @@ class RpcServer:
             ServiceError: PERMANENT, `grpc_address_taken`, if it cannot listen there.
         """
         server = self._server()
-        self.port = _listening(server, self.address)
+        self.port = _listening(server, self.address, self.guard)
         await server.start()
+        following = asyncio.create_task(self.guard.follow())
         try:
             ready()
             await self._stopping.wait()
             await server.stop(grace=_UNBOUNDED_S)
         finally:
+            following.cancel()
             await server.stop(grace=None)
 
     def stop(self) -> None:
@@ -100,8 +106,11 @@ class RpcServer:
         self._stopping.set()
 
     def _server(self) -> grpc.aio.Server:
+        interceptor = ServiceInterceptor(
+            self.guard, self.clock, self.observe, self._stopping, self._habits()
+        )
         server = grpc.aio.server(
-            interceptors=[ServiceInterceptor(self.clock, self.observe, self._stopping)],
+            interceptors=[interceptor],
             options=_OPTIONS,
             maximum_concurrent_rpcs=_RPCS_MAX,
         )
@@ -114,14 +123,20 @@ class RpcServer:
         )
         return server
 
+    def _habits(self) -> Habits:
+        return Habits(
+            filters=frozenset(f"{one.name}/{rpc}" for one in self.services for rpc in one.filters),
+            quiet=frozenset(f"{one.name}/{rpc}" for one in self.services for rpc in one.quiet),
+        )
+
 
 # The process's own grace ends the wait sooner, by cancelling `run`.
 _UNBOUNDED_S = 3_600.0
 
 
-def _listening(server: grpc.aio.Server, address: Address) -> int:
+def _listening(server: grpc.aio.Server, address: Address, guard: Guard) -> int:
     try:
-        return server.add_insecure_port(str(address))
+        return server.add_secure_port(str(address), guard.credentials())
     except RuntimeError as error:
         raise _taken(address) from error
 

@@ -14,13 +14,13 @@ from grpc.aio import ServicerContext
 from libs.bus.commit_log import CommitLog
 from libs.clock import Clock
 from libs.errors import permanent
-from libs.rpc.client import CALLER
+from libs.rpc.callers import REVEAL, current_caller
 from libs.telemetry import Tracer
 from libs.vault import Vault
 from services.delivery.domain.plans import plan_token, planned_until
 from services.delivery.handlers import Act, Dropping, Replaying, StoreSegment
 from services.delivery.originals import original_json
-from services.delivery.ports import Letter, Letters, Permissions
+from services.delivery.ports import Letter, Letters
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 from tidewire.delivery.v1 import dead_letter_service_pb2_grpc, outcome_pb2
 
@@ -32,7 +32,6 @@ _LIST_PAGE: Final = 50
 _ACT_PAGE: Final = 100
 _COUNTED_AT_ONCE: Final = 500
 _PLACE: Final = re.compile(r"[0-9]{0,18}")
-_CALLER: Final = re.compile(r"[A-Za-z0-9_.@:/-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         commerce: CommitLog,
         store_segment: StoreSegment,
         vault: Vault,
-        permissions: Permissions,
         tracer: Tracer,
         clock: Clock,
     ) -> None:
@@ -63,7 +61,6 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         self._commerce = commerce
         self._store_segment = store_segment
         self._vault = vault
-        self._permissions = permissions
         self._tracer = tracer
         self._clock = clock
 
@@ -85,10 +82,12 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
         self, request: pb.DeadLetterServiceGetRequest, context: Context
     ) -> pb.DeadLetterServiceGetResponse:
         """One letter, with its original where asked for."""
-        if request.reveal and not self._permissions.may_reveal():
+        caller = current_caller.get()
+        if request.reveal and not caller.has(REVEAL):
             raise permanent(
                 "reveal_permission_denied",
-                "personal data is not shown here; the original comes masked without `reveal`",
+                f"{caller.name} may not see personal data: no rule of the policy file grants it"
+                " `reveal`; the original comes masked without it",
                 path="reveal",
             )
         found = await self._letters.by_id([request.dead_letter_id])
@@ -107,7 +106,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
                 "dead_letter_revealed",
                 dead_letter_id=request.dead_letter_id,
                 shop=letter.letter.shop,
-                caller=_caller(context),
+                caller=caller.name,
             )
         return response
 
@@ -121,7 +120,7 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
             store_segment=self._store_segment,
             tracer=self._tracer,
             clock=self._clock,
-            by=_caller(context),
+            by=current_caller.get().name,
         )
         acted = await self._acted(act, request)
         self._tell(act, acted, request.dry_run, act.by, request.request_id)
@@ -137,7 +136,10 @@ class DeadLetterServer(dead_letter_service_pb2_grpc.DeadLetterServiceServicer):
     ) -> pb.DropResponse:
         """Marks letters as not needed."""
         act = Dropping(
-            letters=self._letters, clock=self._clock, by=_caller(context), reason=request.reason
+            letters=self._letters,
+            clock=self._clock,
+            by=current_caller.get().name,
+            reason=request.reason,
         )
         acted = await self._acted(act, request)
         self._tell(act, acted, request.dry_run, act.by, "")
@@ -253,9 +255,3 @@ def _place(page_token: str) -> int:
 
 def _token(place: int | None) -> str:
     return "" if place is None else str(place)
-
-
-def _caller(context: Context) -> str:
-    """Who the caller says it is: nobody checks it yet."""
-    named = dict(context.invocation_metadata() or ()).get(CALLER, "")
-    return named if isinstance(named, str) and _CALLER.fullmatch(named) else "unnamed"

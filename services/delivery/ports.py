@@ -56,21 +56,3 @@ class Letters(Protocol):
 
     async def carried_out(self, letters: Sequence[Letter]) -> None:
         """Records that what was decided of each is done as well."""
-
-
-class Permissions(Protocol):
-    """What the caller of the rpc under way may do."""
-
-    def may_reveal(self) -> bool:
-        """Whether it may see personal data in clear."""
-
-
-@dataclass(frozen=True, slots=True)
-class SamePermissions:
-    """The same for every caller: while callers are not told apart."""
-
-    reveal: bool = False
-
-    def may_reveal(self) -> bool:
-        """As the process was set up."""
-        return self.reveal

@@ -20,8 +20,3 @@ class Settings(CommonSettings):
     metrics_address: Address = env(
         "DELIVERY_METRICS_ADDRESS", "/livez /readyz /metrics", default=Address("127.0.0.1", 9183)
     )
-    reveal: bool = env(
-        "DELIVERY_REVEAL",
-        "let callers see the originals of dead letters with their personal data",
-        default=False,
-    )

@@ -10,11 +10,11 @@ from functools import partial
 
 from libs.bus import subjects
 from libs.bus.parking import ParkingLot
-from libs.foundation import Foundation, OpsPart, rpc_observer
+from libs.foundation import Foundation, OpsPart
 from libs.gates import GateBook
 from libs.lifecycle import Part
 from libs.limits import SharedLimiter
-from libs.rpc.server import RpcServer, RpcService
+from libs.rpc.server import RpcService
 from services.delivery.adapters.letters import LetterStore
 from services.delivery.adapters.segments import SegmentStore
 from services.delivery.dead_letters import DeadLetterServer
@@ -22,7 +22,6 @@ from services.delivery.gates import GateServer
 from services.delivery.ledger import LedgerServer
 from services.delivery.ledger_keeper import LedgerKeeper
 from services.delivery.limiter import LimiterServer
-from services.delivery.ports import SamePermissions
 from services.delivery.settings import Settings
 from tidewire.delivery.v1 import (
     dead_letter_service_pb2_grpc,
@@ -39,17 +38,14 @@ def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
     lot = ParkingLot(base.nats, base.log(subjects.PARKED), "events", base.metrics)
     keeper = LedgerKeeper(base.nats, base.clock, base.metrics)
     limiter = base.limiter()
-    rpc = RpcServer(
-        address=settings.grpc_address,
-        services=[
-            _dead_letters(settings, base),
+    rpc = base.rpc_server(
+        settings.grpc_address,
+        [
+            _dead_letters(base),
             _gates(GateServer(gates, lot, base.connections)),
             _ledger(keeper),
             _limiter(limiter.limiter),
         ],
-        readiness=base.readiness,
-        clock=base.clock,
-        observe=rpc_observer(base.metrics),
     )
     return {
         "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
@@ -61,13 +57,12 @@ def delivery(settings: Settings, base: Foundation) -> Mapping[str, Part]:
     }
 
 
-def _dead_letters(settings: Settings, base: Foundation) -> RpcService:
+def _dead_letters(base: Foundation) -> RpcService:
     letters = DeadLetterServer(
         letters=LetterStore(base.nats, base.log(subjects.OUTCOMES)),
         commerce=base.log(subjects.COMMERCE),
         store_segment=SegmentStore(base.nats).store,
         vault=base.vault,
-        permissions=SamePermissions(settings.reveal),
         tracer=base.tracer,
         clock=base.clock,
     )

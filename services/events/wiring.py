@@ -15,7 +15,7 @@ from libs.bus.grouped_log import GroupedLog
 from libs.bus.lag import LagWatch
 from libs.bus.lease import Lease
 from libs.bus.parking import ParkingLot
-from libs.foundation import Foundation, OpsPart, rpc_observer
+from libs.foundation import Foundation, OpsPart
 from libs.gates import GateBook
 from libs.http.session import http_session
 from libs.lifecycle import Part
@@ -149,15 +149,12 @@ def _rpc(settings: Settings, base: Foundation, outcomes: OutcomeStore) -> RpcSer
         clock=base.clock,
         tracer=base.tracer,
     )
-    return RpcServer(
-        address=settings.grpc_address,
-        services=[
+    return base.rpc_server(
+        settings.grpc_address,
+        [
             RpcService(
                 "tidewire.events.v1.EventsService",
                 partial(events_service_pb2_grpc.add_EventsServiceServicer_to_server, servicer),
             )
         ],
-        readiness=base.readiness,
-        clock=base.clock,
-        observe=rpc_observer(base.metrics),
     )

@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from libs.bus import subjects
 from libs.bus.burial import BurialPolicy, BurialWatch, tell
 from libs.bus.lag import LagWatch
-from libs.foundation import Foundation, OpsPart, rpc_observer
+from libs.foundation import Foundation, OpsPart
 from libs.http.session import http_session
 from libs.lifecycle import Part, Readiness
 from libs.limits import Limiter
@@ -175,9 +175,9 @@ def _rpc(settings: Settings, base: Foundation, committer: GroupCommitter) -> Rpc
         ids=base.ids,
     )
     known = CommerceServer(nats=base.nats, log=log, vault=base.vault)
-    return RpcServer(
-        address=settings.grpc_address,
-        services=[
+    return base.rpc_server(
+        settings.grpc_address,
+        [
             RpcService(
                 "tidewire.ingest.v1.IngestService",
                 partial(ingest_service_pb2_grpc.add_IngestServiceServicer_to_server, received),
@@ -187,7 +187,4 @@ def _rpc(settings: Settings, base: Foundation, committer: GroupCommitter) -> Rpc
                 partial(commerce_service_pb2_grpc.add_CommerceServiceServicer_to_server, known),
             ),
         ],
-        readiness=base.readiness,
-        clock=base.clock,
-        observe=rpc_observer(base.metrics),
     )

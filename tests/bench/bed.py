@@ -18,8 +18,10 @@ import aiohttp
 from cli.demo.scenery import connections_yaml, plan_pixels
 from cli.nats_server import NatsServer
 from libs.bus.api import ApiError, js_api
+from libs.clock import SystemClock
 from libs.foundation import connected
 from libs.keys import create_kek
+from libs.rpc.certificates import make_certificates
 from sandbox.shopify.storm import default_shops
 from tests.bench.options import ROOT, environment
 
@@ -166,6 +168,7 @@ class Bed:
             connections = connections_yaml(shops, plan_pixels(shops))
         self._connections.write_text(connections, encoding="utf-8")
         create_kek(self.kek_file)
+        self._certificates = make_certificates(directory / "certificates", SystemClock())
 
     def __enter__(self) -> Self:
         try:
@@ -236,6 +239,8 @@ class Bed:
             "TIDEWIRE_ALLOW_WEAK_FSYNC": str(self._weak_fsync).lower(),
             "TIDEWIRE_STREAM_SCALE_MIB": str(STREAM_SCALE_MIB),
             "TIDEWIRE_CONNECTIONS_FILE": str(self._connections),
+            **self._certificates.environment("operator"),
+            "TIDEWIRE_RPC_POLICY_FILE": str(ROOT / "deploy" / "policy.yaml"),
             "TIDEWIRE_KEK_FILE": str(self.kek_file),
             "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
         }

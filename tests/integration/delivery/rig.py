@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -18,14 +19,14 @@ from libs.bus.dead_letters import DeadLetterStore, unit_letter_id
 from libs.bus.jetstream_log import JetStreamLog
 from libs.clock import SystemClock
 from libs.lifecycle import Readiness
-from libs.rpc.client import call, channel
+from libs.rpc.client import call
 from libs.rpc.server import RpcServer, RpcService
 from libs.settings import Address
 from libs.telemetry import Sampler, Tracer
 from services.delivery.adapters.letters import LetterStore
 from services.delivery.adapters.segments import SegmentStore
 from services.delivery.dead_letters import DeadLetterServer
-from services.delivery.ports import SamePermissions
+from tests.fakes import callers
 from tests.integration.ingest.harness import SHOP, WITHIN_S, Suite, running
 from tidewire.commerce.v1 import fact_pb2, order_pb2, record_pb2
 from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
@@ -162,8 +163,8 @@ def at(seconds: int) -> Timestamp:
 
 
 @asynccontextmanager
-async def desk_at(suite: Suite, *, reveal: bool = False) -> AsyncIterator[Desk]:
-    """The service, serving."""
+async def desk_at(suite: Suite, *, policy: Path | None = None) -> AsyncIterator[Desk]:
+    """The service, serving; called by the operator."""
     spans: list[ReadableSpan] = []
     outcomes = JetStreamLog(suite.nats, subjects.OUTCOMES, suite.ids)
     servicer = DeadLetterServer(
@@ -171,7 +172,6 @@ async def desk_at(suite: Suite, *, reveal: bool = False) -> AsyncIterator[Desk]:
         commerce=suite.log,
         store_segment=SegmentStore(suite.nats).store,
         vault=suite.vault,
-        permissions=SamePermissions(reveal),
         tracer=Tracer(Sampler(CLOCK), spans.append, strict=True),
         clock=CLOCK,
     )
@@ -179,8 +179,9 @@ async def desk_at(suite: Suite, *, reveal: bool = False) -> AsyncIterator[Desk]:
     server = RpcServer(
         address=Address("127.0.0.1", 0),
         services=[RpcService("tidewire.delivery.v1.DeadLetterService", partial(add, servicer))],
+        guard=callers.guard(policy),
         readiness=Readiness(),
         clock=CLOCK,
     )
-    async with running(server), channel(Address("127.0.0.1", server.port)) as opened:
+    async with running(server), callers.channel_to(server.port) as opened:
         yield Desk(suite, opened, spans)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,6 +15,7 @@ from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.publisher import publish
 from libs.errors import Kind, ServiceError
 from libs.telemetry import SpanRef
+from tests.fakes import callers
 from tests.integration.delivery.rig import EMAIL, SINK, Desk, at, desk_at, results
 from tests.integration.ingest.harness import OTHER, SHOP, HookedLog, Suite
 from tidewire.commerce.v1 import record_pb2
@@ -358,7 +360,7 @@ async def test_a_letter_that_was_dropped_is_not_replayed_and_says_why(desk: Desk
     assert await desk.replayed_facts() == []
     assert await desk.ids() == []
     assert shown.state == pb.DEAD_LETTER_STATE_DROPPED
-    assert (shown.fate.reason, shown.fate.decided_by) == ("not needed", "unnamed")
+    assert (shown.fate.reason, shown.fate.decided_by) == ("not needed", "operator")
     assert shown.fate.HasField("decided_at")
 
 
@@ -401,19 +403,22 @@ async def test_a_fact_is_shown_with_its_personal_data_masked(desk: Desk) -> None
     assert (shown["email"], shown["orderId"]) == ("***email", "1")
 
 
-async def test_personal_data_needs_a_permission(suite: Suite, desk: Desk) -> None:
+async def test_personal_data_needs_a_permission(suite: Suite, desk: Desk, tmp_path: Path) -> None:
     letter = await desk.letter()
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"{callers.OPEN}    permissions: [reveal]\n", encoding="utf-8")
 
     with pytest.raises(ServiceError) as refused:
         await desk.get(letter.dead_letter_id, include_original=True, reveal=True)
     with capture_logs() as logs:
-        async with desk_at(suite, reveal=True) as trusted:
+        async with desk_at(suite, policy=policy) as trusted:
             shown = await trusted.get(letter.dead_letter_id, include_original=True, reveal=True)
 
     assert refused.value.code == "reveal_permission_denied"
     assert json.loads(shown.original_json)["orderPaid"]["order"]["email"] == EMAIL
     (audited,) = [line for line in logs if line["event"] == "dead_letter_revealed"]
     assert audited["dead_letter_id"] == letter.dead_letter_id
+    assert audited["caller"] == "operator"
     assert EMAIL not in json.dumps(audited)
 
 

@@ -17,7 +17,7 @@ from tidewire.delivery.v1 import dead_letter_service_pb2 as pb
 
 
 def service_of(desk: Desk) -> work.Service:
-    return work.Service(desk.stub, "tidewire-cli/jo")
+    return work.Service(desk.stub)
 
 
 def view(*, as_json: bool = False, ask: Callable[[str], bool] | None = None) -> work.View:
@@ -101,7 +101,7 @@ async def test_a_drop_keeps_why_and_by_whom(desk: Desk) -> None:
     code = await work.act(service_of(desk), view(), plan)
 
     fate = await desk.fate(letter)
-    assert (code, fate.reason, fate.decided_by) == (0, "a test", "tidewire-cli/jo")
+    assert (code, fate.reason, fate.decided_by) == (0, "a test", "operator")
 
 
 async def test_a_letter_is_shown_with_its_original_masked(desk: Desk) -> None:

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from libs.clock import SystemClock
 from libs.lifecycle import Readiness, run_parts
-from libs.rpc.client import channel
+from libs.rpc.identity import Callee
 from libs.rpc.server import RpcServer, RpcService
 from libs.settings import Address
 from libs.telemetry import Metrics
 from services.delivery.ledger import LedgerServer
 from services.delivery.ledger_keeper import LedgerKeeper
+from tests.fakes import callers
 from tests.integration.ledger.world import World
 from tidewire.delivery.v1 import ledger_service_pb2_grpc
 
@@ -29,7 +30,7 @@ class Served:
 
     keeper: LedgerKeeper
     metrics: Metrics
-    address: Address
+    callee: Callee
     stub: Any
 
 
@@ -43,6 +44,7 @@ async def served(world: World, **settings: Any) -> AsyncIterator[Served]:
     rpc = RpcServer(
         address=Address("127.0.0.1", 0),
         services=[RpcService("tidewire.delivery.v1.LedgerService", add)],
+        guard=callers.guard(),
         readiness=readiness,
         clock=SystemClock(),
     )
@@ -56,8 +58,8 @@ async def served(world: World, **settings: Any) -> AsyncIterator[Served]:
         async for is_ready in readiness.changes():
             if is_ready:
                 break
-    address = Address("127.0.0.1", rpc.port)
-    async with channel(address) as opened:
-        yield Served(keeper, metrics, address, ledger_service_pb2_grpc.LedgerServiceStub(opened))
+    async with callers.channel_to(rpc.port) as opened:
+        callee = callers.callee(rpc.port)
+        yield Served(keeper, metrics, callee, ledger_service_pb2_grpc.LedgerServiceStub(opened))
     stopping.set()
     assert await asyncio.wait_for(running, WITHIN_S) == 0

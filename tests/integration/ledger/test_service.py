@@ -12,8 +12,8 @@ import pytest
 from cli.ledger import Wish, show_ledger
 from libs.errors import Kind, ServiceError
 from libs.rpc.client import call
-from libs.settings import Address
 from libs.telemetry.metrics import render_prometheus
+from tests.fakes import callers
 from tests.integration.ledger.served import WITHIN_S, Served, served
 from tests.integration.ledger.world import OTHER, SHOP, SINK, World
 from tidewire.delivery.v1 import ledger_service_pb2 as pb
@@ -199,7 +199,7 @@ async def test_the_metrics_show_what_is_missing_where_the_rest_is_and_how_old(
 async def ask(world: World, ledger: Served, **wish: Any) -> int:
     await get(ledger)
     world.clock.advance(2)
-    return await show_ledger(Wish(**wish), ledger.address, clock=world.clock)
+    return await show_ledger(Wish(**wish), ledger.callee, clock=world.clock)
 
 
 def json_in(said: str) -> dict[str, Any]:
@@ -262,7 +262,7 @@ async def test_the_command_waits_for_what_is_on_its_way_no_longer_than_it_moves(
 async def test_the_command_says_that_nobody_answers(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    nobody = await show_ledger(Wish(), Address("127.0.0.1", 1), clock=world.clock)
+    nobody = await show_ledger(Wish(), callers.callee(1), clock=world.clock)
 
     assert nobody == 2
     assert capsys.readouterr().out == ""

@@ -22,7 +22,6 @@ from libs.errors import ServiceError
 from libs.foundation import Foundation, foundation
 from libs.keys import create_kek
 from libs.lifecycle import Part, run_parts
-from libs.rpc.client import channel
 from libs.rpc.server import RpcServer
 from libs.settings import Address
 from libs.telemetry import Telemetry
@@ -34,6 +33,7 @@ from services.events import settings as events_settings
 from services.events.wiring import events
 from services.ingest import settings as ingest_settings
 from services.ingest.wiring import ingest
+from tests.fakes import callers
 from tests.fakes.nats_server import NatsServer
 from tests.unit.ingest.normalize.bodies_of import order, product
 from tidewire.commerce.v1 import commerce_service_pb2_grpc, tracked_event_pb2
@@ -154,15 +154,19 @@ async def rig_at(
     async with AsyncExitStack() as stack:
         url = await tiktok.start()
         stack.push_async_callback(tiktok.stop)
-        for_ingest = ingest_settings.Settings(**common, http_address=_ANY, **ingest_changes)
+        for_ingest = ingest_settings.Settings(
+            **common, **callers.settings_of("ingest"), http_address=_ANY, **ingest_changes
+        )
         base = await stack.enter_async_context(foundation(for_ingest, Telemetry.null(), _CLOCK))
         parts = await stack.enter_async_context(ingest(for_ingest, base, ingest_settings.Role.ALL))
         first = await stack.enter_async_context(_served(parts, base))
-        for_events = events_settings.Settings(**common, tiktok_api_base_url=url)
+        for_events = events_settings.Settings(
+            **common, **callers.settings_of("events"), tiktok_api_base_url=url
+        )
         other = await stack.enter_async_context(foundation(for_events, Telemetry.null(), _CLOCK))
         lanes = await stack.enter_async_context(events(for_events, other))
         second = await stack.enter_async_context(_served(lanes, other))
-        for_delivery = delivery_settings.Settings(**common)
+        for_delivery = delivery_settings.Settings(**common, **callers.settings_of("delivery"))
         last = await stack.enter_async_context(foundation(for_delivery, Telemetry.null(), _CLOCK))
         third = await stack.enter_async_context(_served(delivery(for_delivery, last), last))
         yield Rig(shop, tiktok, base, first, second, third)
@@ -180,7 +184,7 @@ async def _served(parts: Mapping[str, Part], base: Foundation) -> AsyncIterator[
                 break
     server = parts["grpc"]
     assert isinstance(server, RpcServer)
-    async with channel(Address("127.0.0.1", server.port)) as opened:
+    async with callers.channel_to(server.port) as opened:
         yield opened
         stopping.set()
         await asyncio.wait_for(running, WITHIN_S)

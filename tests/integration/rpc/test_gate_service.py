@@ -23,11 +23,12 @@ from libs.foundation import connected
 from libs.gates import GateBook, connection_gate, sink_gate
 from libs.ids import RandomIds
 from libs.lifecycle import Readiness, run_parts
-from libs.rpc.client import call, channel
+from libs.rpc.client import call
 from libs.rpc.server import RpcServer, RpcService
 from libs.settings import Address
 from libs.telemetry import Telemetry
 from services.delivery.gates import GateServer
+from tests.fakes import callers
 from tests.fakes.nats_server import NatsServer
 from tests.integration.rpc.rig import new_id
 from tidewire.delivery.v1 import gate_pb2, gate_service_pb2_grpc
@@ -59,6 +60,7 @@ class House:
         server = RpcServer(
             address=Address("127.0.0.1", 0),
             services=[RpcService("tidewire.delivery.v1.GateService", partial(add, self.servicer))],
+            guard=callers.guard(),
             readiness=Readiness(),
             clock=self.clock,
         )
@@ -67,7 +69,7 @@ class House:
         try:
             while not server.port:  # noqa: ASYNC110  # it is bound within milliseconds
                 await asyncio.sleep(0.01)
-            async with channel(Address("127.0.0.1", server.port)) as opened:
+            async with callers.channel_to(server.port) as opened:
                 self.stub = gate_service_pb2_grpc.GateServiceStub(opened)
                 yield
         finally:

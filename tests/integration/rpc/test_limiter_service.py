@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,11 +18,12 @@ import pytest
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
 from libs.lifecycle import Readiness
-from libs.rpc.client import call, channel
+from libs.rpc.client import call
 from libs.rpc.server import RpcServer, RpcService
 from libs.settings import Address
 from services.delivery.limiter import OUTSTANDING_MAX, LimiterServer
 from tests.contract.limiter_bed import NatsBed, names, nats_bed
+from tests.fakes import callers
 from tests.fakes.nats_server import NatsServer
 from tidewire.limiter.v1 import limiter_service_pb2 as pb
 from tidewire.limiter.v1.limiter_service_pb2_grpc import (
@@ -47,13 +49,14 @@ async def service(nats_server: NatsServer) -> AsyncIterator[Service]:
         server = RpcServer(
             address=Address("127.0.0.1", 0),
             services=[RpcService("tidewire.limiter.v1.LimiterService", add_to)],
+            guard=callers.guard(),
             readiness=Readiness(),
             clock=SystemClock(),
         )
         is_ready = asyncio.Event()
         running = asyncio.create_task(server.run(is_ready.set))
         await asyncio.wait_for(is_ready.wait(), WITHIN_S)
-        async with channel(Address("127.0.0.1", server.port)) as opened:
+        async with callers.channel_to(server.port) as opened:
             yield Service(bed, LimiterServiceStub(opened), server.port)
         server.stop()
         await asyncio.wait_for(running, WITHIN_S)
@@ -206,6 +209,7 @@ async def _tidewire_limits(*arguments: str) -> tuple[int | None, str, str]:
         "cli",
         "limits",
         *arguments,
+        env={**os.environ, **callers.environment("operator")},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

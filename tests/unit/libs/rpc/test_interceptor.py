@@ -8,7 +8,13 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from libs.clock import FakeClock
+from libs.rpc.callers import Caller
+from libs.rpc.errors import RefusedError
+from libs.rpc.guard import Admission
 from libs.rpc.interceptor import ServiceInterceptor
+from libs.rpc.policy import Policy, Scope
+
+_RULES = Policy({}, {}, ())
 
 
 class SlowContext:
@@ -29,10 +35,23 @@ class SlowContext:
         self.journal.append(code.name)
         raise grpc.aio.AbortError
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+
+class Open:
+    """A door that lets everybody in."""
+
+    async def admit(self, method: str, context: object, *, filters: bool) -> Admission:
+        caller = Caller("somebody", "spiffe://tidewire/somebody", method, _RULES)
+        return Admission(caller, Scope(everything=True), filters=filters)
+
+    def note(self, method: str, error: RefusedError) -> None:
+        raise AssertionError(method)
+
 
 class Details(NamedTuple):
     method: str = "/tidewire.test.Echo/Endless"
-    invocation_metadata: tuple[tuple[str, str], ...] = ()
 
 
 async def endless(request: StringValue, context: object) -> AsyncIterator[StringValue]:
@@ -47,7 +66,7 @@ async def test_a_stop_sends_no_status_while_a_write_is_under_way() -> None:
     async def known(_: grpc.HandlerCallDetails) -> Any:
         return handler
 
-    wrapped: Any = await ServiceInterceptor(FakeClock(), None, stopping).intercept_service(
+    wrapped: Any = await ServiceInterceptor(Open(), FakeClock(), None, stopping).intercept_service(
         known, cast("grpc.HandlerCallDetails", Details())
     )
     serving = asyncio.create_task(wrapped.unary_stream(StringValue(value="x"), context))
