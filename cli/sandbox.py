@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 import yaml
@@ -15,9 +15,11 @@ from aiohttp import web
 
 from libs.clock import SystemClock
 from libs.settings import Address, env, load
+from sandbox.oauth.desk import Desk
 from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
 from sandbox.tiktok.app import STOP_GRACE_S, TikTokSandbox
 from sandbox.tiktok.config import Grant, Rules, SandboxConfig
+from sandbox.tiktok_shop.app import TikTokShopSandbox
 
 _SCHEMAS_BESIDE_PROJECT: Final = Path("..", "shared", "data", "schema", "admin")
 
@@ -39,13 +41,17 @@ class Settings:
         " operations are judged; without it by a part of our own",
         default=_SCHEMAS_BESIDE_PROJECT,
     )
+    apps_file: Path | None = env(
+        "SANDBOX_APPS_FILE",
+        "JSON list of OAuth apps (as `POST /_sandbox/apps` takes them) beside those made up",
+        default=None,
+    )
 
 
 def grants_of(connections_file: Path) -> dict[str, Grant]:
     """Which token may report for which pixels, as the connections file has it."""
-    document = yaml.safe_load(connections_file.read_text(encoding="utf-8"))
     pixels: dict[str, set[str]] = {}
-    for shop in document["connections"]:
+    for shop in _shops_in(connections_file):
         for pixel in shop.get("tiktok_events", ()):
             pixels.setdefault(pixel["access_token"], set()).add(pixel["pixel_code"])
     return {token: Grant(pixels=frozenset(codes)) for token, codes in pixels.items()}
@@ -53,12 +59,20 @@ def grants_of(connections_file: Path) -> dict[str, Grant]:
 
 def admin_tokens_of(connections_file: Path) -> dict[str, str]:
     """The Admin API token of each shop that has one, by domain, as the connections file has it."""
-    document = yaml.safe_load(connections_file.read_text(encoding="utf-8"))
     return {
         _domain(shop["shop"]): token
-        for shop in document["connections"]
+        for shop in _shops_in(connections_file)
         if (token := shop.get("shopify", {}).get("access_token"))
     }
+
+
+def _shops_in(connections_file: Path) -> list[dict[str, Any]]:
+    """The shops of a connections file; none without one: then OAuth alone gives out tokens."""
+    if not connections_file.is_file():
+        return []
+    document = yaml.safe_load(connections_file.read_text(encoding="utf-8"))
+    shops: list[dict[str, Any]] = document["connections"]
+    return shops
 
 
 def _domain(shop: str) -> str:
@@ -78,16 +92,22 @@ async def _serve(settings: Settings) -> None:
         rules=Rules(accept_guide_lists=True),
         base_latency_ms=settings.latency_ms,
     )
-    tiktok = TikTokSandbox(config, clock)
+    desk = Desk(clock)
+    if settings.apps_file is not None:
+        desk.apps.post(settings.apps_file.read_bytes())
+    tiktok = TikTokSandbox(config, clock, desk)
     shopify = ShopifyAdminSandbox(
         AdminConfig(
             tokens=admin_tokens_of(settings.connections_file),
             schema_folder=settings.shopify_schemas,
+            loopback_webhooks=True,
         ),
         clock,
+        desk,
     )
     app = tiktok.app()
     shopify.add_routes(app)
+    TikTokShopSandbox(desk).add_routes(app)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,16 +1,19 @@
 """Shopify's Admin API over HTTP. Bind it to loopback: it has no guard of its own.
 
 POST   /shopify/<domain>/admin/api/<version>/graphql.json
+       /shopify/<domain>/admin/oauth/…     consent and tokens (oauth.py)
+GET    /shopify/<domain>/admin/oauth/access_scopes.json
+DELETE /shopify/<domain>/admin/api_permissions/current.json     uninstalls the calling app
 POST   /_sandbox/shopify/orders    {"shop": domain, "orders": […], "products": […]} as webhooks
 GET    /_sandbox/shopify/ledger    counts of calls; DELETE resets
 POST   /_sandbox/shopify/faults    a script (faults.py); GET lists, DELETE ends them
+       /_sandbox/shopify/…         what happens behind the app's back (operator.py)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +23,10 @@ import msgspec
 from aiohttp import web
 
 from libs.clock import Clock
+from sandbox.oauth.desk import Answer, Desk, json_response
+from sandbox.oauth.faults import Sighting
+from sandbox.oauth.vault import Connection
+from sandbox.shopify_admin.access import BAD_TOKEN, Caller, Doorkeeper, Refusal
 from sandbox.shopify_admin.cost import Bucket
 from sandbox.shopify_admin.engine import Answered, answer, operation_of
 from sandbox.shopify_admin.faults import (
@@ -31,11 +38,13 @@ from sandbox.shopify_admin.faults import (
     Throttled,
 )
 from sandbox.shopify_admin.ledger import Call, Ledger
+from sandbox.shopify_admin.oauth import ShopifyOAuth
+from sandbox.shopify_admin.operator import Operator
+from sandbox.shopify_admin.premises import STATIC, Town
 from sandbox.shopify_admin.schema import schema_of, served_version
 from sandbox.shopify_admin.store import Store
 
 _GONE_POLL_S: Final = 0.02
-_BAD_TOKEN: Final = "[API] Invalid API key or access token (unrecognized login or wrong password)"  # noqa: S105
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class AdminConfig:
     """Points of a shop's bucket; a Standard plan's."""
 
     restore_per_s: float = 100.0
+    loopback_webhooks: bool = False
+    """Webhook addresses on loopback are taken from callers with a token of `tokens`, http too."""
 
 
 class Loading(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,7 +76,10 @@ class Loading(msgspec.Struct, forbid_unknown_fields=True):
 class ShopifyAdminSandbox:
     """The Admin API of every shop that it knows."""
 
-    def __init__(self, config: AdminConfig, clock: Clock) -> None:
+    def __init__(self, config: AdminConfig, clock: Clock, desk: Desk | None = None) -> None:
+        self.desk = desk or Desk(clock)
+        self.town = Town(self.desk, loopback_webhooks=config.loopback_webhooks)
+        self._doorkeeper = Doorkeeper(config.tokens, self.desk)
         self.ledger = Ledger()
         self.faults = FaultBook()
         self._config = config
@@ -87,6 +101,12 @@ class ShopifyAdminSandbox:
         """Serves beside other simulators."""
         path = "/shopify/{shop}/admin/api/{version}/graphql.json"
         app.router.add_post(path, self._serve)
+        admin = "/shopify/{shop}/admin"
+        app.router.add_get(f"{admin}/oauth/access_scopes.json", self._show_scopes)
+        app.router.add_delete(f"{admin}/api_permissions/current.json", self._uninstall)
+        ShopifyOAuth(self.desk).add_routes(app)
+        Operator(self.desk, self.town).add_routes(app)
+        self.desk.add_routes(app)
         app.router.add_post("/_sandbox/shopify/orders", self._load)
         app.router.add_get("/_sandbox/shopify/ledger", self._show_ledger)
         app.router.add_delete("/_sandbox/shopify/ledger", self._reset_ledger)
@@ -97,6 +117,7 @@ class ShopifyAdminSandbox:
     def let_go(self) -> None:
         """Ends the requests that hang."""
         self._stopping.set()
+        self.desk.let_go()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         domain, asked = request.match_info["shop"], request.match_info["version"]
@@ -107,14 +128,18 @@ class ShopifyAdminSandbox:
         if plan.latency_ms > 0:
             await self._clock.sleep(plan.latency_ms / 1000)
         version = served_version(asked)
-        refused = self._refusal(request, domain, version, plan.effect)
-        if refused is not None or version is None:
-            outcome, response = refused or ("unknown_version", web.Response(status=404))
-            self.ledger.record(Call(domain, operation, asked, outcome, 0, 0, now_s))
-            if outcome == "hang":
+        struck = self._struck(plan.effect)
+        caller = struck or self._caller(request, domain, version)
+        if isinstance(caller, Refusal) or version is None:
+            refusal = caller if isinstance(caller, Refusal) else _NO_VERSION
+            self.ledger.record(Call(domain, operation, asked, refusal.outcome, 0, 0, now_s))
+            if refusal.outcome == "hang":
                 await self._wait_until_gone(request)
-            return response
-        answered = self._answered(data, domain, version, plan.effect)
+            return _refused(refusal, plan.effect)
+        shop = self.town.shop(domain)
+        version = shop.serves or version
+        caller = self.town.equipped(domain, caller, version)
+        answered = self._answered(data, domain, version, plan.effect, caller)
         self.ledger.record(
             Call(
                 domain,
@@ -126,9 +151,32 @@ class ShopifyAdminSandbox:
                 now_s,
             )
         )
-        return _json(answered.body, headers={"X-Shopify-API-Version": version})
+        headers = {"X-Shopify-API-Version": version}
+        if shop.deprecated:
+            headers["X-Shopify-API-Deprecated-Reason"] = shop.deprecated
+        return _json(answered.body, headers=headers)
 
-    def _answered(self, data: bytes, domain: str, version: str, effect: Effect | None) -> Answered:
+    def _struck(self, effect: Effect | None) -> Refusal | None:
+        """What a fault answers before anybody looks at the call."""
+        match effect:
+            case Hang():
+                return Refusal(200, "", "hang")
+            case HttpStatus(status=status):
+                return Refusal(status, "", f"http_{status}")
+            case Throttled(as_429=True):
+                return Refusal(429, "", "http_429")
+            case ExpiredToken():
+                return Refusal(401, BAD_TOKEN, "unauthorised")
+            case _:
+                return None
+
+    def _caller(self, request: web.Request, domain: str, version: str | None) -> Caller | Refusal:
+        found = self._doorkeeper.caller(domain, request.headers.get("X-Shopify-Access-Token", ""))
+        return _NO_VERSION if version is None and isinstance(found, Caller) else found
+
+    def _answered(
+        self, data: bytes, domain: str, version: str, effect: Effect | None, caller: Caller
+    ) -> Answered:
         return answer(
             data,
             schema=schema_of(version, self._config.schema_folder),
@@ -136,30 +184,38 @@ class ShopifyAdminSandbox:
             bucket=self.bucket(domain),
             now_s=self._clock.monotonic_s(),
             effect=effect,
+            caller=caller,
         )
 
-    def _refusal(
-        self, request: web.Request, domain: str, version: str | None, effect: Effect | None
-    ) -> tuple[str, web.Response] | None:
-        """What is answered before GraphQL is looked at, with its name; None where nothing is."""
-        known = self._config.tokens.get(domain)
-        token = request.headers.get("X-Shopify-Access-Token", "")
-        match effect:
-            case Hang():
-                return "hang", web.Response()
-            case HttpStatus(status=status, retry_after_s=wait_s):
-                headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
-                return f"http_{status}", web.Response(status=status, headers=headers)
-            case Throttled(as_429=True):
-                return "http_429", web.Response(status=429, headers={"Retry-After": "2.0"})
-            case _:
-                pass
-        fits = known is not None and hmac.compare_digest(token.encode(), known.encode())
-        if isinstance(effect, ExpiredToken) or not fits:
-            return "unauthorised", _json({"errors": _BAD_TOKEN}, status=401)
-        if version is None:
-            return "unknown_version", _json({"errors": "Not Found"}, status=404)
-        return None
+    async def _show_scopes(self, request: web.Request) -> web.StreamResponse:
+        found = self._caller(request, request.match_info["shop"], "")
+        if isinstance(found, Refusal):
+            return _refused(found, None)
+        handles = [{"handle": one} for one in sorted(found.shown_scopes())]
+        return json_response({"access_scopes": handles})
+
+    async def _uninstall(self, request: web.Request) -> web.StreamResponse:
+        """Ends the calling app at the shop, as its own wish."""
+        domain = request.match_info["shop"]
+        found = self._caller(request, domain, "")
+        if isinstance(found, Refusal):
+            return _refused(found, None)
+        if found.app_id == STATIC:
+            return json_response({"errors": "this token ends with the sandbox"}, 403)
+
+        ended = 0
+
+        def act() -> Answer:
+            nonlocal ended
+            ended = self.desk.end_grants(Connection("shopify", found.app_id, domain))
+            return Answer(200, b"{}", account=domain)
+
+        answered = await self.desk.serve(
+            request, Sighting("shopify", "revoke", found.app_id, domain), act
+        )
+        if ended:
+            await self.town.uninstall(domain, found.app_id)
+        return answered
 
     async def _wait_until_gone(self, request: web.Request) -> None:
         transport = request.transport
@@ -196,6 +252,24 @@ class ShopifyAdminSandbox:
     async def _end_faults(self, _request: web.Request) -> web.Response:
         self.faults.clear()
         return _json([])
+
+
+_NO_VERSION: Final = Refusal(404, "Not Found", "unknown_version")
+
+
+def _refused(refusal: Refusal, effect: Effect | None) -> web.Response:
+    """What a call that is not let in is answered; bare where a fault speaks for a proxy."""
+    headers: dict[str, str] = {}
+    match effect:
+        case HttpStatus(retry_after_s=wait_s) if wait_s is not None:
+            headers = {"Retry-After": str(wait_s)}
+        case Throttled(as_429=True):
+            headers = {"Retry-After": "2.0"}
+        case _:
+            pass
+    if not refusal.errors:
+        return web.Response(status=refusal.status, headers=headers)
+    return _json({"errors": refusal.errors}, status=refusal.status)
 
 
 def _json(

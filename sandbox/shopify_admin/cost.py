@@ -95,6 +95,21 @@ class Costing:
     def is_mutation(self) -> bool:
         return self._operation.operation is OperationType.MUTATION
 
+    def roots(self) -> dict[str, str]:
+        """The root fields that are asked for: their names, by the keys that answers have."""
+        return self._roots_in(self._operation.selection_set)
+
+    def _roots_in(self, selected: SelectionSetNode) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for one in selected.selections:
+            if isinstance(one, FieldNode):
+                found[(one.alias or one.name).value] = one.name.value
+            elif isinstance(one, InlineFragmentNode):
+                found |= self._roots_in(one.selection_set)
+            elif isinstance(one, FragmentSpreadNode):
+                found |= self._roots_in(self._fragments[one.name.value].selection_set)
+        return found
+
     def points(self, data: Mapping[str, Any] | None = None) -> int:
         """What it asks for, or with `data` what it was answered."""
         root = self._schema.get_root_type(self._operation.operation)

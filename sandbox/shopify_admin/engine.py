@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from graphql import (
@@ -18,6 +18,7 @@ from graphql import (
     validate,
 )
 
+from sandbox.shopify_admin.access import SCOPE_OF_FIELD, SCOPE_OF_ROOT, Caller, permitted
 from sandbox.shopify_admin.cost import PAGE_MAX, SINGLE_COST_MAX, Bucket, Costing
 from sandbox.shopify_admin.faults import Denied, Throttled
 from sandbox.shopify_admin.store import Store
@@ -26,6 +27,7 @@ Json = dict[str, Any]
 
 DENIED: Final = "ACCESS_DENIED"
 _QUERY_BYTES_MAX: Final = 65_535
+_ANYBODY: Final = Caller()
 
 
 class Asked(msgspec.Struct):
@@ -55,6 +57,18 @@ def operation_of(data: bytes) -> str:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """A valid operation, and what it is executed on."""
+
+    costing: Costing
+    document: DocumentNode
+    asked: Asked
+    schema: GraphQLSchema
+    root: Json
+    caller: Caller
+
+
 def answer(  # what a call meets, each once
     data: bytes,
     *,
@@ -63,6 +77,7 @@ def answer(  # what a call meets, each once
     bucket: Bucket,
     now_s: float,
     effect: object,
+    caller: Caller = _ANYBODY,
 ) -> Answered:
     """What the Admin API answers under HTTP 200."""
     try:
@@ -78,21 +93,16 @@ def answer(  # what a call meets, each once
         wrong = error if isinstance(error, GraphQLError) else GraphQLError("no operation")
         return _invalid("", [wrong])
     errors = _judged(schema, asked.query)
-    if errors or costing.is_mutation:
+    asks_more = costing.is_mutation and set(costing.roots().values()) - set(caller.mutations)
+    if errors or asks_more:
         return _invalid(costing.name, errors or (GraphQLError("this shop is for reading"),))
-    return _charged(costing, document, asked, schema, store, bucket, now_s, effect)
+    root = caller.mutations if costing.is_mutation else store.root() | dict(caller.roots)
+    charge = _Charge(costing, document, asked, schema, permitted(root, caller), caller)
+    return _charged(charge, bucket, now_s, effect)
 
 
-def _charged(  # as above
-    costing: Costing,
-    document: DocumentNode,
-    asked: Asked,
-    schema: GraphQLSchema,
-    store: Store,
-    bucket: Bucket,
-    now_s: float,
-    effect: object,
-) -> Answered:
+def _charged(charge: _Charge, bucket: Bucket, now_s: float, effect: object) -> Answered:
+    costing = charge.costing
     requested = costing.points()
     if costing.largest_page > PAGE_MAX:
         text = f"{costing.largest_page} is more than the {PAGE_MAX} that may be asked for at once"
@@ -107,52 +117,94 @@ def _charged(  # as above
     if isinstance(effect, Throttled) or not bucket.take(requested, now_s):
         body = _refused("Throttled", "THROTTLED", requested, bucket)
         return Answered(body, costing.name, "throttled", requested)
-    variables = asked.variables or {}
-    found = execute_sync(schema, document, store.root(), variable_values=variables)
+    variables = charge.asked.variables or {}
+    found = execute_sync(charge.schema, charge.document, charge.root, variable_values=variables)
     assert isinstance(found, ExecutionResult)
-    body, outcome = _shown(found, effect)
+    body, outcome = _shown(found, [*_lacking(charge), *_scripted(effect)])
     actual = min(requested, costing.points(body.get("data") or {}))
     bucket.refund(requested - actual)
     body["extensions"] = {"cost": _cost(requested, actual, bucket)}
     return Answered(body, costing.name, outcome, requested, actual)
 
 
-def _shown(found: ExecutionResult, effect: object) -> tuple[Json, str]:
+class _Denial(NamedTuple):
+    """What is taken away: one root field, or a field of each node; None for all roots."""
+
+    scope: str
+    root: str | None = None
+    field: str | None = None
+
+
+def _scripted(effect: object) -> list[_Denial]:
+    return [_Denial(effect.scope, None, effect.field)] if isinstance(effect, Denied) else []
+
+
+def _lacking(charge: _Charge) -> Iterable[_Denial]:
+    """What the caller asked for without the scope for it."""
+    for key, name in charge.costing.roots().items():
+        scope = SCOPE_OF_ROOT.get(name, "")
+        if scope and charge.caller.lacks(scope):
+            yield _Denial(f"`{scope}` access scope.", key)
+            continue
+        for field, needed in SCOPE_OF_FIELD.items():
+            if charge.caller.lacks(needed):
+                yield _Denial(f"`{needed}` access scope.", key, field)
+
+
+def _shown(found: ExecutionResult, denials: Iterable[_Denial]) -> tuple[Json, str]:
     data = found.data
     errors: list[Json] = [dict(error.formatted) for error in found.errors or ()]
-    outcome = "ok" if not errors else "failed"
-    if isinstance(effect, Denied) and data is not None:
-        outcome = "denied"
-        paths = _deny(data, effect.field)
-        errors += [_denial(path, effect) for path in paths]
+    codes = {(error.get("extensions") or {}).get("code") for error in errors}
+    outcome = "ok" if not errors else "denied" if codes == {DENIED} else "failed"
+    for denial in denials:
+        paths = _deny(data or {}, denial)
+        errors += [_denial(path, denial.scope) for path in paths]
+        outcome = "denied" if paths else outcome
     body: Json = {"data": data}
     if errors:
         body["errors"] = errors
     return body, outcome
 
 
-def _deny(data: Json, field: str | None) -> list[list[str | int]]:
+def _deny(data: Json, denial: _Denial) -> list[list[str | int]]:
     """Takes away a root field, or a field of each node; gives the paths that are null now."""
+    field = denial.field
     paths: list[list[str | int]] = []
     for root, value in data.items():
+        if denial.root not in {None, root}:
+            continue
         if field is None:
             data[root] = None
             paths.append([root])
             continue
-        above: list[str | int] = [root] if isinstance(value, list) else [root, "nodes"]
-        nodes = value if isinstance(value, list) else (value or {}).get("nodes", [])
-        for place, node in enumerate(nodes):
-            if isinstance(node, dict) and field in node:
+        for above, node in _nodes_in(root, value):
+            if field in node:
                 node[field] = None
-                paths.append([*above, place, field])
+                paths.append([*above, field])
     return paths
 
 
-def _denial(path: list[str | int], effect: Denied) -> Json:
+def _nodes_in(root: str, value: Any) -> Iterable[tuple[list[str | int], Json]]:
+    """Every object that a root field gave, with its path: itself, of a list, of a connection."""
+    if isinstance(value, list):
+        for at, one in enumerate(value):
+            if isinstance(one, dict):
+                yield [root, at], one
+    elif isinstance(value, dict):
+        yield [root], value
+        for at, one in enumerate(value.get("nodes") or ()):
+            if isinstance(one, dict):
+                yield [root, "nodes", at], one
+        for at, edge in enumerate(value.get("edges") or ()):
+            if isinstance(edge, dict) and isinstance(edge.get("node"), dict):
+                yield [root, "edges", at, "node"], edge["node"]
+
+
+def _denial(path: list[str | int], scope: str) -> Json:
     return {
-        "message": f"Access denied for {path[-1]} field. Required access: {effect.scope}",
+        "message": f"Access denied for {path[-1]} field. Required access: {scope}",
         "path": path,
-        "extensions": {"code": DENIED, "requiredAccess": effect.scope},
+        "extensions": {"code": DENIED, "requiredAccess": scope},
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from sandbox.oauth.desk import Desk
+from sandbox.oauth.vault import Connection, State
 from sandbox.tiktok.config import Grant
 from sandbox.tiktok.verdict import Problem
 
@@ -14,35 +16,70 @@ EXPIRED_TOKEN = Problem(40102, "access token expired")
 NO_PERMISSION = Problem(40001, "No permission to operate this pixel code or event source id")
 
 
+_TOLD = Connection("tiktok-business", "static", "static")
+_STRANGER = Connection("tiktok-business", "unknown", "unknown")
+
+
 class Access:
-    """The tokens that a sandbox knows, held as digests, so that none can be read back.
+    """The tokens that a sandbox was told or has issued, held as digests: none can be read back.
 
     A lookup by digest also gives away nothing by its timing.
     """
 
-    def __init__(self, tokens: Mapping[str, Grant], *, allow_any_pixel: bool) -> None:
+    def __init__(
+        self, tokens: Mapping[str, Grant], *, allow_any_pixel: bool, desk: Desk | None = None
+    ) -> None:
+        self._desk = desk
         self._grants = {digest_of(token): grant for token, grant in tokens.items()}
         self._allow_any_pixel = allow_any_pixel
 
     def refusal_of_token(self, token: str, now_s: float) -> Problem | None:
-        """Why `token` may not call at all."""
+        """Why `token` may not call at all; a call with a dead one is put down at the desk."""
         if not token:
             return EMPTY_TOKEN
         grant = self._grants.get(digest_of(token))
         if grant is None:
-            return UNKNOWN_TOKEN
+            return self._refusal_of_issued(token)
         is_expired = grant.expires_at_s is not None and now_s >= grant.expires_at_s
+        if is_expired and self._desk is not None:
+            self._desk.ledger.called_dead(_TOLD, State.EXPIRED)
         return EXPIRED_TOKEN if is_expired else None
+
+    def _refusal_of_issued(self, token: str) -> Problem | None:
+        """The same of a token that was handed out here; using it counts as its use."""
+        if self._desk is None:
+            return UNKNOWN_TOKEN
+        _, held = self._desk.vault.access(token, self._desk.now_s())
+        if held is not None and held.grant.connection.provider != "tiktok-business":
+            self._desk.ledger.called_dead(_STRANGER, State.UNKNOWN)
+            return UNKNOWN_TOKEN
+        state = self._desk.call_with(_STRANGER, token)
+        if state is State.LIVE:
+            return None
+        return EXPIRED_TOKEN if state is State.EXPIRED else UNKNOWN_TOKEN
 
     def knows(self, token: str) -> bool:
         """Whether `token` is one of the tokens, expired or not."""
-        return digest_of(token) in self._grants
+        return digest_of(token) in self._grants or self._pixels_of_issued(token) is not None
+
+    def _pixels_of_issued(self, token: str) -> frozenset[str] | None:
+        """Pixels that an issued token may report for; None where it is none of ours."""
+        if self._desk is None or not token:
+            return None
+        _, held = self._desk.vault.access(token, self._desk.now_s())
+        if held is None or held.grant.connection.provider != "tiktok-business":
+            return None
+        pixels: frozenset[str] = held.grant.details["pixels"]
+        return pixels
 
     def refusal_of_source(self, token: str, source_id: str) -> Problem | None:
         """Why `token`, a known one, may not report for `source_id`."""
-        if self._allow_any_pixel or source_id in self._grants[digest_of(token)].pixels:
+        if self._allow_any_pixel:
             return None
-        return NO_PERMISSION
+        told = self._grants.get(digest_of(token))
+        pixels = told.pixels if told is not None else self._pixels_of_issued(token) or frozenset()
+        is_any = told is None and "*" in pixels
+        return None if is_any or source_id in pixels else NO_PERMISSION
 
 
 def digest_of(token: str) -> bytes:

@@ -4,6 +4,8 @@ POST   /open_api/v1.3/event/track/ | pixel/track/ | pixel/batch/
 GET    /_sandbox/ledger            counts (`?full=1`: every accepted event too); DELETE resets
 GET    /_sandbox/events?start=N    accepted events from the Nth on, so that one can follow them
 POST   /_sandbox/faults            a script (faults.py); GET lists, DELETE ends them
+
+OAuth is served beside: oauth.py and account_oauth.py; what it counted is in the ledger's `oauth`.
 """
 
 from __future__ import annotations
@@ -18,13 +20,16 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from libs.clock import Clock
+from sandbox.oauth.desk import Desk
 from sandbox.tiktok.access import Access, digest_of
+from sandbox.tiktok.account_oauth import AccountOAuth
 from sandbox.tiktok.answers import JSON_TYPE, Reply, RequestIds, Sending
 from sandbox.tiktok.config import GUIDE_RULES, Grant, Rules, SandboxConfig
 from sandbox.tiktok.effects import RefuseRepeats, reply_under
 from sandbox.tiktok.faults import FaultBook, Sighting
 from sandbox.tiktok.judge import Call, judge
 from sandbox.tiktok.ledger import Arrival, Ledger
+from sandbox.tiktok.oauth import BusinessOAuth
 from sandbox.tiktok.verdict import Judgement
 from sandbox.tiktok.windows import SlidingWindow
 
@@ -38,12 +43,13 @@ _LINGER_OFF = struct.pack("ii", 1, 0)
 class TikTokSandbox:
     """One TikTok: its tokens, faults and ledger, served by `app()` or by `start()`."""
 
-    def __init__(self, config: SandboxConfig, clock: Clock) -> None:
+    def __init__(self, config: SandboxConfig, clock: Clock, desk: Desk | None = None) -> None:
+        self.desk = desk or Desk(clock)
         self.ledger = Ledger(config.events_listed_max)
         self.faults = FaultBook(config.seed)
         self._config = config
         self._clock = clock
-        self._access = Access(config.tokens, allow_any_pixel=config.allow_any_pixel)
+        self._access = Access(config.tokens, allow_any_pixel=config.allow_any_pixel, desk=self.desk)
         self._request_ids = RequestIds()
         self._used: dict[bytes, SlidingWindow] = {}
         self._stopping = asyncio.Event()
@@ -52,6 +58,9 @@ class TikTokSandbox:
     def app(self) -> web.Application:
         """The routes, for whoever runs the server."""
         app = web.Application(client_max_size=self._config.body_max_bytes)
+        BusinessOAuth(self.desk).add_routes(app)
+        AccountOAuth(self.desk).add_routes(app)
+        self.desk.add_routes(app)
         app.router.add_post("/open_api/{rest:.*}", self._serve)
         app.router.add_get("/_sandbox/ledger", self._show_ledger)
         app.router.add_delete("/_sandbox/ledger", self._reset_ledger)
@@ -67,6 +76,7 @@ class TikTokSandbox:
         Stop it and start it again on the same port to play an outage with refused connections.
         """
         self._stopping.clear()
+        self.desk.resume()
         self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=STOP_GRACE_S)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, reuse_address=True)
@@ -77,6 +87,7 @@ class TikTokSandbox:
     async def stop(self) -> None:
         """Stops serving; requests that hang are let go first. The ledger stays."""
         self._stopping.set()
+        self.desk.let_go()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -144,7 +155,8 @@ class TikTokSandbox:
 
     async def _show_ledger(self, request: web.Request) -> web.Response:
         is_full = request.query.get("full") in {"1", "true"}
-        return _json(self.ledger.full() if is_full else self.ledger.summary())
+        found = self.ledger.full() if is_full else self.ledger.summary()
+        return _json(found | {"oauth": self.desk.ledger.summary()})
 
     async def _show_events(self, request: web.Request) -> web.Response:
         start = request.query.get("start", "0")
@@ -154,7 +166,8 @@ class TikTokSandbox:
 
     async def _reset_ledger(self, _request: web.Request) -> web.Response:
         self.ledger.reset()
-        return _json(self.ledger.summary())
+        self.desk.ledger.reset()
+        return _json(self.ledger.summary() | {"oauth": self.desk.ledger.summary()})
 
     async def _show_faults(self, _request: web.Request) -> web.Response:
         return _json(self.faults.listing(self._clock.monotonic_s()))
