@@ -23,6 +23,7 @@ from libs.settings import Secret
 from services.auth.domain.callbacks import shopify_refusal
 from services.auth.domain.flows import (
     APP_MISSING,
+    FLOW_ID_BYTES,
     FLOW_OVER,
     FLOW_TAKEN,
     LIFETIME_S,
@@ -32,6 +33,7 @@ from services.auth.domain.flows import (
     claim_of,
     family_of,
     flow_unknown,
+    is_flow_id,
     needs_browser,
     signed_state,
     state_refused,
@@ -56,7 +58,6 @@ _log = structlog.stdlib.get_logger()
 INTERNAL: Final = "internal"
 """What an attempt ends in where we did not foresee the error."""
 
-_ID_BYTES: Final = 18
 _NONCE_BYTES: Final = 16
 _BROWSER_BYTES: Final = 32
 _EXCHANGE_S: Final = 30.0
@@ -139,7 +140,7 @@ class Connecting:
         family = _family(wanted, flow)
         self._app(family, wanted)
         # Not one of `Ids`: whoever guesses it could open it before the person it is meant for.
-        flow_id = encoded(self._random_bytes(_ID_BYTES))
+        flow_id = encoded(self._random_bytes(FLOW_ID_BYTES))
         expires_s = int(self._now_s()) + LIFETIME_S
         record = record_pb2.StoredFlow(spec=wanted, flow=flow, state=FLOW_STATE_BEGUN)
         record.expires_at.FromSeconds(expires_s)
@@ -288,7 +289,7 @@ class Connecting:
             _log.warning("flow_end_not_stored", flow=_shown(kept.flow_id))
 
     async def _load(self, flow_id: str) -> KeptFlow:
-        kept = await self._flows.load(flow_id)
+        kept = await self._flows.load(flow_id) if is_flow_id(flow_id) else None
         if kept is None or self._now_s() >= kept.record.expires_at.seconds:
             raise flow_unknown()
         return kept

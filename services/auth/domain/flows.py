@@ -36,6 +36,10 @@ SPEC_UNFIT: Final = "spec_unfit"
 APP_MISSING: Final = "app_missing"
 """PERMANENT: the settings name no app at the provider."""
 
+FLOW_ID_BYTES: Final = 18
+"""Of chance, before they are encoded."""
+
+_FLOW_ID: Final = re.compile(r"[A-Za-z0-9_-]{24}")
 _PARTS: Final = 4
 _DIGITS: Final = re.compile(r"[0-9]{1,12}")
 
@@ -69,6 +73,11 @@ def family_of(kind: str, flow: str) -> Family | None:
 def needs_browser(flow: str) -> bool:
     """Whether a person must agree."""
     return flow not in _WITHOUT_BROWSER
+
+
+def is_flow_id(text: str) -> bool:
+    """Whether an attempt of ours may be called so: anybody can ask, and most need no look-up."""
+    return _FLOW_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 
 from libs.errors import Kind, ServiceError
 from services.auth.domain.flows import (
+    FLOW_ID_BYTES,
     FLOW_UNKNOWN,
     STATE_MISSING,
     STATE_REFUSED,
     Claim,
     claim_of,
     family_of,
+    is_flow_id,
     needs_browser,
     signed_state,
 )
 from services.auth.domain.grants import Family
-from services.auth.domain.signing import derived, signed, verified
+from services.auth.domain.signing import derived, encoded, signed, verified
 
 KEY = derived(b"a secret for tests", "state")
 CLAIM = Claim("flow-1", Family.SHOPIFY, 1_000)
@@ -117,3 +119,10 @@ def test_only_exchanges_of_what_we_hold_need_no_browser() -> None:
     assert not needs_browser("token_exchange")
     assert not needs_browser("client_credentials")
     assert needs_browser("unspecified")
+
+
+def test_only_what_may_be_an_attempt_is_looked_up() -> None:
+    assert is_flow_id(encoded(bytes(FLOW_ID_BYTES)))
+    assert is_flow_id(encoded(b"\xff" * FLOW_ID_BYTES))
+    for text in ("", "a" * 23, "a" * 25, "a" * 23 + ".", "a" * 24 + "\n", "\u00e9" * 24):
+        assert not is_flow_id(text)
