@@ -47,9 +47,22 @@ def dev_ports() -> Ports:
     return Ports(
         webhooks=8080,
         sandbox=9300,
+        pages=8081,
         # The normalizer serves no gRPC; it is given a port that nobody opens.
-        grpc={"ingest-http": 9080, "events": 9081, "ingest-normalizer": 9082, "delivery": 9083},
-        metrics={"ingest-http": 9180, "events": 9181, "ingest-normalizer": 9182, "delivery": 9183},
+        grpc={
+            "ingest-http": 9080,
+            "events": 9081,
+            "ingest-normalizer": 9082,
+            "delivery": 9083,
+            "auth": 9084,
+        },
+        metrics={
+            "ingest-http": 9180,
+            "events": 9181,
+            "ingest-normalizer": 9182,
+            "delivery": 9183,
+            "auth": 9184,
+        },
         nats=4222,
         nats_monitor=8222,
     )

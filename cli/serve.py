@@ -12,9 +12,11 @@ import uvloop
 
 from libs.clock import SystemClock
 from libs.errors import ServiceError
-from libs.foundation import CommonSettings, foundation, serve
+from libs.foundation import CommonSettings, foundation, ground, serve
 from libs.settings import SettingsError, load
 from libs.telemetry import Telemetry, get_logger, setup_telemetry
+from services.auth.settings import Settings as AuthSettings
+from services.auth.wiring import auth
 from services.delivery.settings import Settings as DeliverySettings
 from services.delivery.wiring import delivery
 from services.events.settings import Settings as EventsSettings
@@ -50,7 +52,12 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if own is None:
             return 2
         return _run(service, own, environ, lambda t: _delivery(own, t))
-    sys.stderr.write(f"there is no service {service!r}: use ingest, events or delivery\n")
+    if service == "auth":
+        held = _loaded(AuthSettings, environ)
+        if held is None:
+            return 2
+        return _run(service, held, environ, lambda t: _auth(held, t))
+    sys.stderr.write(f"there is no service {service!r}: use ingest, events, delivery or auth\n")
     return 2
 
 
@@ -82,7 +89,9 @@ async def _awaited(body: Awaitable[int]) -> int:
 
 async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) -> int:
     async with (
-        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+        foundation(
+            settings, telemetry, SystemClock(settings.clock_offset_s), webhook_secrets=True
+        ) as base,
         ingest(settings, base, role) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
@@ -97,8 +106,17 @@ async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
 
 
 async def _delivery(settings: DeliverySettings, telemetry: Telemetry) -> int:
-    async with foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base:
+    clock = SystemClock(settings.clock_offset_s)
+    async with foundation(settings, telemetry, clock, tokens=False) as base:
         return await serve(delivery(settings, base), base, settings.grace_s)
+
+
+async def _auth(settings: AuthSettings, telemetry: Telemetry) -> int:
+    async with (
+        ground(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+        auth(settings, base) as parts,
+    ):
+        return await serve(parts, base, settings.grace_s)
 
 
 def _workers(count: int, environ: Mapping[str, str]) -> int:

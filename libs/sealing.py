@@ -31,14 +31,19 @@ class DataKey:
         ValueError: `secret` is not 32 bytes long.
     """
 
-    __slots__ = ("cipher", "key_id")
+    __slots__ = ("_secret", "cipher", "key_id")
 
     def __init__(self, key_id: str, secret: bytes) -> None:
         if len(secret) != KEY_BYTES:
             raise ValueError("a data key is 32 bytes long")
         self.key_id = key_id
+        self._secret = secret
         # Its set-up costs as much as sealing 4 KB does, so it is made once a key.
         self.cipher = AESGCM(secret)
+
+    def reveal(self) -> bytes:
+        """The key itself, for the one place that hands it to another process."""
+        return self._secret
 
     def __repr__(self) -> str:
         return f"DataKey({self.key_id!r})"

@@ -143,7 +143,11 @@ def _make_plan(wish: Wish, shops: tuple[Shop, ...], now: datetime, root: Path | 
     storm = make_storm(wish.seed, wish.size, shops, now)
     deliveries = storm.deliveries
     if root is not None:
-        deliveries = [*deliveries, *corpus_deliveries(root, CORPUS_SHOP)]
+        # Recorded once, and true for its shop for good: it would end the connection in mid-storm.
+        corpus = (
+            one for one in corpus_deliveries(root, CORPUS_SHOP) if one.topic != "app/uninstalled"
+        )
+        deliveries = [*deliveries, *corpus]
         Random(wish.seed).shuffle(deliveries)  # noqa: S311 (a shuffle that can be repeated)
     return Plan(deliveries=deliveries, expected=storm.expected)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from libs.connections.names import sinks_of, view_of
 from libs.connections.ports import ShopView, WebhookSecret
@@ -34,6 +35,10 @@ class ConnectionIndex:
         """Every connection by its id."""
         return self._by_id
 
+    def ids_of(self, shop: str) -> AbstractSet[str]:
+        """Ids of a shop's connections."""
+        return self._ids_of.get(shop, frozenset())
+
     def put(self, connection: Connection) -> bool:
         """Takes in a connection that is new or changed; whether that changes an answer."""
         if self._by_id.get(connection.connection_id) == connection:
@@ -58,6 +63,12 @@ class ConnectionIndex:
             self._secrets[shop] = tuple(secrets)
         else:
             self._secrets.pop(shop, None)
+        self._distinct = None
+
+    def keep_secrets_of(self, shops: AbstractSet[str]) -> None:
+        """Takes out the webhook secrets of all other shops."""
+        for shop in [one for one in self._secrets if one not in shops]:
+            del self._secrets[shop]
         self._distinct = None
 
     def tell(self) -> None:

@@ -40,7 +40,7 @@ class Snapshot:
 
 def snapshot_of(entries: Sequence[ShopEntry]) -> Snapshot:
     """What is looked up, of `entries` that are known to be good."""
-    made = [pair for entry in entries for pair in _connections(entry)]
+    made = [pair for entry in entries for pair in connections_of(entry)]
     grouped: dict[tuple[str, ConnectionKind.ValueType], tuple[Connection, ...]] = {}
     for connection, _ in made:
         key = (connection.shop, connection.kind)
@@ -83,7 +83,7 @@ def _webhook_secrets(
     }
 
 
-def _connections(entry: ShopEntry) -> Iterable[tuple[Connection, Secret | None]]:
+def connections_of(entry: ShopEntry) -> Iterable[tuple[Connection, Secret | None]]:
     """Each connection of the shop with its token."""
     shop = entry.view.handle
     yield (

@@ -4,7 +4,7 @@ from libs.keys.file import LocalKek, create_kek, load_kek
 from libs.keys.kek import Kek, KekRing
 from libs.keys.kv import KvKeySource
 from libs.keys.memory import MemoryKeySource
-from libs.keys.port import KeySource, connection_scope
+from libs.keys.port import KeyCache, KeyKeeper, KeySource, connection_scope
 from libs.keys.rewrap import KeysStatus, Rewrapped, Rewrapper
 from libs.keys.settings import KekProvider, KekSettings, open_ring
 
@@ -13,6 +13,8 @@ __all__ = [
     "KekProvider",
     "KekRing",
     "KekSettings",
+    "KeyCache",
+    "KeyKeeper",
     "KeySource",
     "KeysStatus",
     "KvKeySource",

@@ -47,6 +47,10 @@ class KeySource(Protocol):
     def cached_by_id(self, scope: str, key_id: str) -> DataKey | None:
         """The key of that id, where it is in memory."""
 
+
+class KeyKeeper(KeySource, Protocol):
+    """A source that owns its keys: it can also replace them and throw them away."""
+
     async def rotate(self, scope: str) -> DataKey:
         """A new current key; what older ones sealed stays readable.
 

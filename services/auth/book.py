@@ -68,15 +68,28 @@ class Book:
             raise not_found(connection_id)
         return kept
 
-    def of_shop(self, shop: str) -> list[KeptConnection]:
-        """The connections of a shop, by id."""
-        found = [kept for one in self.index.by_id if (kept := self.kept(one)) is not None]
-        return sorted(
-            (kept for kept in found if kept.record.connection.shop == shop),
-            key=lambda kept: kept.connection_id,
+    def revision(self, connection_id: str) -> int:
+        """The revision of a connection's token; 0 where it has none."""
+        grant = self._grants.known(connection_id)
+        has_one = grant is not None and grant.record.HasField("grant")
+        return grant.record.token_revision if grant is not None and has_one else 0
+
+    def has_token(self, connection_id: str) -> bool:
+        """Whether there is a token to call with, as far as anybody knows."""
+        grant = self._grants.known(connection_id)
+        return (
+            grant is not None
+            and grant.record.HasField("grant")
+            and not grant.record.needs_reauthorization
+            and not grant.record.without_token
         )
 
-    def statuses(self) -> list[health_pb2.ConnectionStatus]:
+    def of_shop(self, shop: str) -> list[KeptConnection]:
+        """The connections of a shop, by id."""
+        found = [self.kept(one) for one in sorted(self.index.ids_of(shop))]
+        return [kept for kept in found if kept is not None]
+
+    def connections(self) -> list[health_pb2.ConnectionStatus]:
         """Every connection with its health, by id."""
         return [self.status(one) for one in sorted(self.index.by_id)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -15,14 +15,18 @@ from libs.clock import Clock
 from libs.connections import names
 from libs.connections.checks import faults
 from libs.errors import Kind, ServiceError, permanent
+from libs.keys import connection_scope
+from libs.settings import Secret
 from services.auth.book import Book
 from services.auth.domain.flows import family_of
 from services.auth.domain.grants import Family, Grant
 from services.auth.ports import (
     Attention,
+    Forgetting,
     Grants,
     KeptConnection,
     KeptGrant,
+    Places,
     Providers,
     Records,
 )
@@ -50,32 +54,6 @@ _CHANGEABLE: Final = frozenset({"country", "currency", "active_since"})
 _SETTINGS: Final = ("shopify", "tiktok_events", "tiktok_catalog", "tiktok_shop")
 _FIXED: Final = frozenset({"tiktok_events.pixel_code", "tiktok_catalog.catalog_id"})
 """They are the connection's identity: another pixel is another connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a shop sells."""
-
-    country: str
-    currency: str
-
-
-class Places(Protocol):
-    """What a store says of itself."""
-
-    async def place(self, shop: str) -> Place:
-        """Country and currency of the store with this handle.
-
-        Raises:
-            ServiceError: as the store's API does.
-        """
-
-
-class Forgetting(Protocol):
-    """Keys that can be thrown away."""
-
-    async def forget(self, connection_id: str) -> None:
-        """Throws the data keys of a connection away: what they sealed is no more."""
 
 
 class Linking:
@@ -241,8 +219,14 @@ class Linking:
         return kept.record.granted_at.ToDatetime(tzinfo=UTC)
 
     async def uninstalled(self, shop: str, *, granted_until: datetime) -> None:
-        for kept in self._book.of_shop(shop):
-            await self._end(kept.connection_id, APP_UNINSTALLED, until=granted_until)
+        store = names.shopify_id(shop)
+        await self._end(store, APP_UNINSTALLED, until=granted_until)
+        kept = await self._grants.fresh(store)
+        if kept is not None and not kept.record.needs_reauthorization:
+            return
+        # Without its store nothing of the shop may be sent on; what waits ends by its age.
+        for other in self._book.of_shop(shop):
+            await self._end(other.connection_id, APP_UNINSTALLED, until=None)
 
     async def try_again(self, connection_id: str) -> None:
         """Has a grant used again that was believed dead: a person says that it is not."""
@@ -267,7 +251,7 @@ class Linking:
         """Revokes and deletes a grant, if it was granted until then."""
         for _ in range(_TRIES_MAX):
             kept = await self._grants.fresh(connection_id)
-            if kept is None or not kept.record.HasField("grant"):
+            if kept is None or not kept.record.HasField("grant") or kept.record.without_token:
                 return ""
             if until is not None and kept.record.granted_at.ToDatetime(tzinfo=UTC) > until:
                 return ""
@@ -279,15 +263,30 @@ class Linking:
                 needs_reauthorization=True,
                 error_code=code,
             )
+            verifies = await self._what_verifies(kept) if code == APP_UNINSTALLED else None
+            if verifies is not None:
+                await self._grants.seal(connection_id, verifies, record)
             try:
                 await self._grants.write(connection_id, record, expected=kept.sequence)
             except ConflictError:
                 continue
-            await self._forgetting.forget(connection_id)
+            if code == REVOKED:
+                # Whatever held the tokens at rest, older copies too, is unreadable now. Not where
+                # the store may be connected again this very moment, by this very key.
+                await self._forgetting.forget(connection_scope(connection_id))
             state = connection_pb2.CONNECTION_STATE_NEEDS_REAUTHORIZATION
             self._told(connection_id, state, code)
             return problem
         raise _too_busy(connection_id)
+
+    async def _what_verifies(self, kept: KeptGrant) -> Grant | None:
+        """What a store's last webhooks are verified with: `shop/redact` comes two days later."""
+        if kept.record.family not in {Family.SHOPIFY, Family.SHOPIFY_OWN}:
+            return None
+        grant = await self._grants.open(kept)
+        return Grant(
+            access_token=Secret(""), app=grant.app, webhook_secrets=grant.webhook_secrets
+        )
 
     async def _revoked_upstream(self, kept: KeptGrant) -> str:
         """Tells the provider; what stood in the way, or nothing."""

@@ -103,6 +103,7 @@ class Tokens:
         )
         if record.HasField("expires_at"):
             token.expires_at.CopyFrom(record.expires_at)
+            token.use_until.FromNanoseconds(self._until_ns(record))
         self._add_signing(token, record, grant)
         newest = self._grants.known(connection_id)
         if newest is kept or (

@@ -10,17 +10,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.bus import subjects
 from libs.bus.commit_log import CommitLog
+from libs.keys import connection_scope
 from libs.settings import Secret
 from libs.vault import Vault
 from services.auth.adapters.records import RecordStore
-from services.auth.domain.grants import App, Grant
+from services.auth.domain.grants import App, Family, Grant
 from services.auth.ports import Kept
 from tidewire.auth.v1 import connection_service_pb2, record_pb2
-
-
-def scope_of(connection_id: str) -> str:
-    """What the data key of a connection is called: no shop's handle has a dot."""
-    return f"connection.{connection_id}"
 
 
 class GrantStore(RecordStore[record_pb2.StoredGrant]):
@@ -35,7 +31,7 @@ class GrantStore(RecordStore[record_pb2.StoredGrant]):
         self.subscribe(self._forget_older)
 
     async def seal(self, connection_id: str, grant: Grant, into: record_pb2.StoredGrant) -> None:
-        scope = scope_of(connection_id)
+        scope = connection_scope(connection_id)
         await self._vault.prepare([scope])
         data = grant_message(grant).SerializeToString()
         into.grant.CopyFrom(self._vault.seal_bytes(data, scope))
@@ -44,7 +40,10 @@ class GrantStore(RecordStore[record_pb2.StoredGrant]):
         for name, instant in _times(grant):
             getattr(into, name).FromDatetime(instant)
         into.token_hash = sha256(grant.access_token.reveal().encode()).digest()
-        into.can_refresh = grant.refresh_token is not None
+        # What the app's own credentials give is granted anew with nothing but these.
+        anew = into.family == Family.SHOPIFY_OWN
+        into.without_token = not grant.access_token
+        into.can_refresh = anew or grant.refresh_token is not None
         del into.scopes[:]
         into.scopes.extend(grant.scopes)
 
@@ -55,7 +54,7 @@ class GrantStore(RecordStore[record_pb2.StoredGrant]):
     async def open(self, kept: Kept[record_pb2.StoredGrant]) -> Grant:
         grant = self.opened(kept)
         if grant is None:
-            scope = scope_of(kept.connection_id)
+            scope = connection_scope(kept.connection_id)
             data = await self._vault.open_bytes(kept.record.grant, scope)
             grant = grant_of(record_pb2.Grant.FromString(data))
             self._opened[kept.connection_id] = (kept.record.token_revision, grant)

@@ -19,8 +19,8 @@ class RecordStore(Generic[R]):
     def __init__(self, log: CommitLog, bucket: str, kind: type[R], key: Callable[[R], str]) -> None:
         self._log = log
         self._bucket = bucket
-        self._kind = kind
-        self._key = key
+        self._kind: type[R] = kind
+        self._key: Callable[[R], str] = key
         self._kept: dict[str, Kept[R]] = {}
         self._watchers: list[Callable[[str], None]] = []
 

@@ -147,6 +147,7 @@ class StoredGrant(_message.Message):
     CAN_REFRESH_FIELD_NUMBER: _builtins.int
     CONNECTION_ID_FIELD_NUMBER: _builtins.int
     TOKEN_HASH_FIELD_NUMBER: _builtins.int
+    WITHOUT_TOKEN_FIELD_NUMBER: _builtins.int
     family: _builtins.str
     """Who granted it and how, such as `shopify`; decides how it is refreshed."""
     token_revision: _builtins.int
@@ -165,6 +166,8 @@ class StoredGrant(_message.Message):
     """Whose it is."""
     token_hash: _builtins.bytes
     """SHA-256 of the access token: whether another connection holds the same one."""
+    without_token: _builtins.bool
+    """There is no access token: webhooks can be verified and nothing can be called."""
     @_builtins.property
     def grant(self) -> _sealed_pb2.Payload:
         """A `Grant`, sealed; empty once revoked."""
@@ -212,10 +215,11 @@ class StoredGrant(_message.Message):
         can_refresh: _builtins.bool = ...,
         connection_id: _builtins.str = ...,
         token_hash: _builtins.bytes = ...,
+        without_token: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "grant", b"grant", "granted_at", b"granted_at", "intent", b"intent", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_refresh", b"can_refresh", "connection_id", b"connection_id", "error_code", b"error_code", "error_message", b"error_message", "expires_at", b"expires_at", "failures", b"failures", "family", b"family", "grant", b"grant", "granted_at", b"granted_at", "intent", b"intent", "needs_reauthorization", b"needs_reauthorization", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at", "scopes", b"scopes", "token_hash", b"token_hash", "token_revision", b"token_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_refresh", b"can_refresh", "connection_id", b"connection_id", "error_code", b"error_code", "error_message", b"error_message", "expires_at", b"expires_at", "failures", b"failures", "family", b"family", "grant", b"grant", "granted_at", b"granted_at", "intent", b"intent", "needs_reauthorization", b"needs_reauthorization", "refresh_expires_at", b"refresh_expires_at", "retry_at", b"retry_at", "scopes", b"scopes", "token_hash", b"token_hash", "token_revision", b"token_revision", "without_token", b"without_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -233,6 +237,7 @@ class StoredConnection(_message.Message):
     MISSING_SCOPES_FIELD_NUMBER: _builtins.int
     IMPORTED_HASH_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    GRANTED_SCOPES_FIELD_NUMBER: _builtins.int
     imported_hash: _builtins.bytes
     """SHA-256 of the file's entry it was imported from; one that says the same is not taken again."""
     removed: _builtins.bool
@@ -251,7 +256,11 @@ class StoredConnection(_message.Message):
 
     @_builtins.property
     def missing_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was granted lacks."""
+        """What is needed and was not granted."""
+
+    @_builtins.property
+    def granted_scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was granted, as the store itself lists it."""
 
     def __init__(
         self,
@@ -262,10 +271,11 @@ class StoredConnection(_message.Message):
         missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
         imported_hash: _builtins.bytes = ...,
         removed: _builtins.bool = ...,
+        granted_scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "imported_hash", b"imported_hash", "missing_scopes", b"missing_scopes", "removed", b"removed", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection", b"connection", "granted_scopes", b"granted_scopes", "imported_hash", b"imported_hash", "missing_scopes", b"missing_scopes", "removed", b"removed", "version", b"version", "webhooks", b"webhooks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

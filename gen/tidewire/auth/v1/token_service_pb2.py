@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidewire/auth/v1/token_service.proto\x12\x10tidewire.auth.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"W\n\x11TikTokShopSigning\x12\x0f\n\x07\x61pp_key\x18\x01 \x01(\t\x12\x17\n\napp_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0bshop_cipher\x18\x03 \x01(\tB\x03\x80\x01\x01\"\xb1\x01\n\x05Token\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x34\n\x07signing\x18\x05 \x01(\x0b\x32#.tidewire.auth.v1.TikTokShopSigning\"4\n\x0fGetTokenRequest\x12!\n\rconnection_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\":\n\x10GetTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.tidewire.auth.v1.Token\"E\n\x15\x42\x61tchGetTokensRequest\x12,\n\x0e\x63onnection_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xf4\x03\"\x07r\x05\x10\x01\x18\xc8\x01\"R\n\x0cTokenProblem\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"s\n\x16\x42\x61tchGetTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.tidewire.auth.v1.Token\x12\x30\n\x08problems\x18\x02 \x03(\x0b\x32\x1e.tidewire.auth.v1.TokenProblem\"\x14\n\x12WatchTokensRequest\"k\n\x13WatchTokensResponse\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.tidewire.auth.v1.TokenState\"k\n\x14ReportInvalidRequest\x12!\n\rconnection_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x08revision\x18\x02 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x15\n\x04\x63ode\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"V\n\x15ReportInvalidResponse\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tidewire.auth.v1.TokenState\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x1c\n\x1aWatchWebhookSecretsRequest\"4\n\rWebhookSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12\x10\n\x03key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"M\n\x0bShopSecrets\x12\x0c\n\x04shop\x18\x01 \x01(\t\x12\x30\n\x07secrets\x18\x02 \x03(\x0b\x32\x1f.tidewire.auth.v1.WebhookSecret\"j\n\x1bWatchWebhookSecretsResponse\x12-\n\x04shop\x18\x01 \x01(\x0b\x32\x1d.tidewire.auth.v1.ShopSecretsH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x42\x08\n\x06\x63hange\"F\n\x11GetDataKeyRequest\x12\x18\n\x04shop\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x17\n\x06key_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"6\n\x12GetDataKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x10\n\x03key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01*\x81\x01\n\nTokenState\x12\x1b\n\x17TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_STATE_USABLE\x10\x01\x12%\n!TOKEN_STATE_NEEDS_REAUTHORIZATION\x10\x02\x12\x17\n\x13TOKEN_STATE_REVOKED\x10\x03\x32\xd5\x04\n\x0cTokenService\x12Q\n\x08GetToken\x12!.tidewire.auth.v1.GetTokenRequest\x1a\".tidewire.auth.v1.GetTokenResponse\x12\x63\n\x0e\x42\x61tchGetTokens\x12\'.tidewire.auth.v1.BatchGetTokensRequest\x1a(.tidewire.auth.v1.BatchGetTokensResponse\x12\\\n\x0bWatchTokens\x12$.tidewire.auth.v1.WatchTokensRequest\x1a%.tidewire.auth.v1.WatchTokensResponse0\x01\x12`\n\rReportInvalid\x12&.tidewire.auth.v1.ReportInvalidRequest\x1a\'.tidewire.auth.v1.ReportInvalidResponse\x12t\n\x13WatchWebhookSecrets\x12,.tidewire.auth.v1.WatchWebhookSecretsRequest\x1a-.tidewire.auth.v1.WatchWebhookSecretsResponse0\x01\x12W\n\nGetDataKey\x12#.tidewire.auth.v1.GetDataKeyRequest\x1a$.tidewire.auth.v1.GetDataKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidewire/auth/v1/token_service.proto\x12\x10tidewire.auth.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"W\n\x11TikTokShopSigning\x12\x0f\n\x07\x61pp_key\x18\x01 \x01(\t\x12\x17\n\napp_secret\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0bshop_cipher\x18\x03 \x01(\tB\x03\x80\x01\x01\"\xe0\x01\n\x05Token\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x34\n\x07signing\x18\x05 \x01(\x0b\x32#.tidewire.auth.v1.TikTokShopSigning\x12-\n\tuse_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\x0fGetTokenRequest\x12!\n\rconnection_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\":\n\x10GetTokenResponse\x12&\n\x05token\x18\x01 \x01(\x0b\x32\x17.tidewire.auth.v1.Token\"E\n\x15\x42\x61tchGetTokensRequest\x12,\n\x0e\x63onnection_ids\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x08\x01\x10\xf4\x03\"\x07r\x05\x10\x01\x18\xc8\x01\"R\n\x0cTokenProblem\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\"s\n\x16\x42\x61tchGetTokensResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.tidewire.auth.v1.Token\x12\x30\n\x08problems\x18\x02 \x03(\x0b\x32\x1e.tidewire.auth.v1.TokenProblem\"\x14\n\x12WatchTokensRequest\"k\n\x13WatchTokensResponse\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12+\n\x05state\x18\x03 \x01(\x0e\x32\x1c.tidewire.auth.v1.TokenState\"k\n\x14ReportInvalidRequest\x12!\n\rconnection_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x08revision\x18\x02 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x15\n\x04\x63ode\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"V\n\x15ReportInvalidResponse\x12+\n\x05state\x18\x01 \x01(\x0e\x32\x1c.tidewire.auth.v1.TokenState\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x1c\n\x1aWatchWebhookSecretsRequest\"4\n\rWebhookSecret\x12\x11\n\tsecret_id\x18\x01 \x01(\t\x12\x10\n\x03key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01\"M\n\x0bShopSecrets\x12\x0c\n\x04shop\x18\x01 \x01(\t\x12\x30\n\x07secrets\x18\x02 \x03(\x0b\x32\x1f.tidewire.auth.v1.WebhookSecret\"j\n\x1bWatchWebhookSecretsResponse\x12-\n\x04shop\x18\x01 \x01(\x0b\x32\x1d.tidewire.auth.v1.ShopSecretsH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x42\x08\n\x06\x63hange\"F\n\x11GetDataKeyRequest\x12\x18\n\x04shop\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x17\n\x06key_id\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"6\n\x12GetDataKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x10\n\x03key\x18\x02 \x01(\x0c\x42\x03\x80\x01\x01*\x81\x01\n\nTokenState\x12\x1b\n\x17TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_STATE_USABLE\x10\x01\x12%\n!TOKEN_STATE_NEEDS_REAUTHORIZATION\x10\x02\x12\x17\n\x13TOKEN_STATE_REVOKED\x10\x03\x32\xd5\x04\n\x0cTokenService\x12Q\n\x08GetToken\x12!.tidewire.auth.v1.GetTokenRequest\x1a\".tidewire.auth.v1.GetTokenResponse\x12\x63\n\x0e\x42\x61tchGetTokens\x12\'.tidewire.auth.v1.BatchGetTokensRequest\x1a(.tidewire.auth.v1.BatchGetTokensResponse\x12\\\n\x0bWatchTokens\x12$.tidewire.auth.v1.WatchTokensRequest\x1a%.tidewire.auth.v1.WatchTokensResponse0\x01\x12`\n\rReportInvalid\x12&.tidewire.auth.v1.ReportInvalidRequest\x1a\'.tidewire.auth.v1.ReportInvalidResponse\x12t\n\x13WatchWebhookSecrets\x12,.tidewire.auth.v1.WatchWebhookSecretsRequest\x1a-.tidewire.auth.v1.WatchWebhookSecretsResponse0\x01\x12W\n\nGetDataKey\x12#.tidewire.auth.v1.GetDataKeyRequest\x1a$.tidewire.auth.v1.GetDataKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,42 +57,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDATAKEYREQUEST'].fields_by_name['key_id']._serialized_options = b'\272H\004r\002\030d'
   _globals['_GETDATAKEYRESPONSE'].fields_by_name['key']._loaded_options = None
   _globals['_GETDATAKEYRESPONSE'].fields_by_name['key']._serialized_options = b'\200\001\001'
-  _globals['_TOKENSTATE']._serialized_start=1503
-  _globals['_TOKENSTATE']._serialized_end=1632
+  _globals['_TOKENSTATE']._serialized_start=1550
+  _globals['_TOKENSTATE']._serialized_end=1679
   _globals['_TIKTOKSHOPSIGNING']._serialized_start=120
   _globals['_TIKTOKSHOPSIGNING']._serialized_end=207
   _globals['_TOKEN']._serialized_start=210
-  _globals['_TOKEN']._serialized_end=387
-  _globals['_GETTOKENREQUEST']._serialized_start=389
-  _globals['_GETTOKENREQUEST']._serialized_end=441
-  _globals['_GETTOKENRESPONSE']._serialized_start=443
-  _globals['_GETTOKENRESPONSE']._serialized_end=501
-  _globals['_BATCHGETTOKENSREQUEST']._serialized_start=503
-  _globals['_BATCHGETTOKENSREQUEST']._serialized_end=572
-  _globals['_TOKENPROBLEM']._serialized_start=574
-  _globals['_TOKENPROBLEM']._serialized_end=656
-  _globals['_BATCHGETTOKENSRESPONSE']._serialized_start=658
-  _globals['_BATCHGETTOKENSRESPONSE']._serialized_end=773
-  _globals['_WATCHTOKENSREQUEST']._serialized_start=775
-  _globals['_WATCHTOKENSREQUEST']._serialized_end=795
-  _globals['_WATCHTOKENSRESPONSE']._serialized_start=797
-  _globals['_WATCHTOKENSRESPONSE']._serialized_end=904
-  _globals['_REPORTINVALIDREQUEST']._serialized_start=906
-  _globals['_REPORTINVALIDREQUEST']._serialized_end=1013
-  _globals['_REPORTINVALIDRESPONSE']._serialized_start=1015
-  _globals['_REPORTINVALIDRESPONSE']._serialized_end=1101
-  _globals['_WATCHWEBHOOKSECRETSREQUEST']._serialized_start=1103
-  _globals['_WATCHWEBHOOKSECRETSREQUEST']._serialized_end=1131
-  _globals['_WEBHOOKSECRET']._serialized_start=1133
-  _globals['_WEBHOOKSECRET']._serialized_end=1185
-  _globals['_SHOPSECRETS']._serialized_start=1187
-  _globals['_SHOPSECRETS']._serialized_end=1264
-  _globals['_WATCHWEBHOOKSECRETSRESPONSE']._serialized_start=1266
-  _globals['_WATCHWEBHOOKSECRETSRESPONSE']._serialized_end=1372
-  _globals['_GETDATAKEYREQUEST']._serialized_start=1374
-  _globals['_GETDATAKEYREQUEST']._serialized_end=1444
-  _globals['_GETDATAKEYRESPONSE']._serialized_start=1446
-  _globals['_GETDATAKEYRESPONSE']._serialized_end=1500
-  _globals['_TOKENSERVICE']._serialized_start=1635
-  _globals['_TOKENSERVICE']._serialized_end=2232
+  _globals['_TOKEN']._serialized_end=434
+  _globals['_GETTOKENREQUEST']._serialized_start=436
+  _globals['_GETTOKENREQUEST']._serialized_end=488
+  _globals['_GETTOKENRESPONSE']._serialized_start=490
+  _globals['_GETTOKENRESPONSE']._serialized_end=548
+  _globals['_BATCHGETTOKENSREQUEST']._serialized_start=550
+  _globals['_BATCHGETTOKENSREQUEST']._serialized_end=619
+  _globals['_TOKENPROBLEM']._serialized_start=621
+  _globals['_TOKENPROBLEM']._serialized_end=703
+  _globals['_BATCHGETTOKENSRESPONSE']._serialized_start=705
+  _globals['_BATCHGETTOKENSRESPONSE']._serialized_end=820
+  _globals['_WATCHTOKENSREQUEST']._serialized_start=822
+  _globals['_WATCHTOKENSREQUEST']._serialized_end=842
+  _globals['_WATCHTOKENSRESPONSE']._serialized_start=844
+  _globals['_WATCHTOKENSRESPONSE']._serialized_end=951
+  _globals['_REPORTINVALIDREQUEST']._serialized_start=953
+  _globals['_REPORTINVALIDREQUEST']._serialized_end=1060
+  _globals['_REPORTINVALIDRESPONSE']._serialized_start=1062
+  _globals['_REPORTINVALIDRESPONSE']._serialized_end=1148
+  _globals['_WATCHWEBHOOKSECRETSREQUEST']._serialized_start=1150
+  _globals['_WATCHWEBHOOKSECRETSREQUEST']._serialized_end=1178
+  _globals['_WEBHOOKSECRET']._serialized_start=1180
+  _globals['_WEBHOOKSECRET']._serialized_end=1232
+  _globals['_SHOPSECRETS']._serialized_start=1234
+  _globals['_SHOPSECRETS']._serialized_end=1311
+  _globals['_WATCHWEBHOOKSECRETSRESPONSE']._serialized_start=1313
+  _globals['_WATCHWEBHOOKSECRETSRESPONSE']._serialized_end=1419
+  _globals['_GETDATAKEYREQUEST']._serialized_start=1421
+  _globals['_GETDATAKEYREQUEST']._serialized_end=1491
+  _globals['_GETDATAKEYRESPONSE']._serialized_start=1493
+  _globals['_GETDATAKEYRESPONSE']._serialized_end=1547
+  _globals['_TOKENSERVICE']._serialized_start=1682
+  _globals['_TOKENSERVICE']._serialized_end=2279
 # @@protoc_insertion_point(module_scope)

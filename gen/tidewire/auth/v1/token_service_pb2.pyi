@@ -89,6 +89,7 @@ class Token(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     SIGNING_FIELD_NUMBER: _builtins.int
+    USE_UNTIL_FIELD_NUMBER: _builtins.int
     connection_id: _builtins.str
     """Whose."""
     access_token: _builtins.str
@@ -103,6 +104,10 @@ class Token(_message.Message):
     def signing(self) -> Global___TikTokShopSigning:
         """For TikTok Shop."""
 
+    @_builtins.property
+    def use_until(self) -> _timestamp_pb2.Timestamp:
+        """When to ask again: early enough for a call that is begun until then. Absent: never."""
+
     def __init__(
         self,
         *,
@@ -111,10 +116,11 @@ class Token(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
         signing: Global___TikTokShopSigning | None = ...,
+        use_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "signing", b"signing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "signing", b"signing", "use_until", b"use_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "connection_id", b"connection_id", "expires_at", b"expires_at", "revision", b"revision", "signing", b"signing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "connection_id", b"connection_id", "expires_at", b"expires_at", "revision", b"revision", "signing", b"signing", "use_until", b"use_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,82 @@
+"""Stores as the keeper sees them, and where it writes what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from services.auth.book import Book
+from services.auth.domain.scopes import Use
+from services.auth.linking import Linking
+from services.auth.ports import KeptConnection, KeptStore
+from services.auth.tokens import Tokens
+from tidewire.auth.v1 import health_pb2, record_pb2
+from tidewire.connections.v1 import connection_pb2
+
+_USES: Final = {
+    connection_pb2.CONNECTION_KIND_TIKTOK_EVENTS: Use.EVENTS,
+    connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG: Use.CATALOG,
+    connection_pb2.CONNECTION_KIND_TIKTOK_SHOP: Use.TIKTOK_SHOP,
+}
+
+
+class BookedStores:
+    """`KeptStores` on the book of connections."""
+
+    def __init__(self, book: Book, linking: Linking, tokens: Tokens) -> None:
+        self._book = book
+        self._linking = linking
+        self._tokens = tokens
+
+    async def stores(self) -> Sequence[KeptStore]:
+        found = [await self.store(view.handle) for view in tuple(self._book.index.shops())]
+        return [one for one in found if one is not None]
+
+    async def store(self, shop: str) -> KeptStore | None:
+        every = self._book.of_shop(shop)
+        for kept in every:
+            connection = kept.record.connection
+            if connection.kind == connection_pb2.CONNECTION_KIND_SHOPIFY:
+                return self._store(kept, every) if self._can_be_called(kept) else None
+        return None
+
+    async def note(
+        self,
+        connection_id: str,
+        *,
+        webhooks: health_pb2.WebhookHealth,
+        version: health_pb2.VersionHealth,
+        granted_scopes: Sequence[str],
+        missing_scopes: Sequence[str],
+    ) -> None:
+        def change(
+            record: record_pb2.StoredConnection,
+        ) -> record_pb2.StoredConnection | None:
+            if record.removed or not record.connection.connection_id:
+                return None
+            new = record_pb2.StoredConnection()
+            new.CopyFrom(record)
+            new.webhooks.CopyFrom(webhooks)
+            new.version.CopyFrom(version)
+            new.granted_scopes[:] = granted_scopes
+            new.missing_scopes[:] = missing_scopes
+            return new
+
+        await self._linking.change(connection_id, change)
+
+    async def refused(self, connection_id: str, code: str) -> None:
+        revision = self._book.revision(connection_id)
+        if revision:
+            await self._tokens.report(connection_id, revision, code)
+
+    def _store(self, kept: KeptConnection, every: Sequence[KeptConnection]) -> KeptStore:
+        kinds = {one.record.connection.kind for one in every}
+        record = kept.record
+        return KeptStore(
+            connection=record.connection,
+            uses=frozenset(use for kind, use in _USES.items() if kind in kinds),
+            webhooks=record.webhooks if record.webhooks.HasField("checked_at") else None,
+        )
+
+    def _can_be_called(self, kept: KeptConnection) -> bool:
+        return self._book.has_token(kept.connection_id)

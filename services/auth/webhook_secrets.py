@@ -1,0 +1,118 @@
+"""The secrets that sign the webhooks of each shop, opened as grants come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from libs.errors import Kind, ServiceError
+from libs.settings import Secret
+from services.auth.ports import Grants
+from tidewire.auth.v1.token_service_pb2 import ShopSecrets, WebhookSecret
+
+_log = structlog.stdlib.get_logger()
+
+_SHOPIFY: Final = ".shopify"
+_AGAIN_S: Final = 1.0
+
+
+class WebhookSecrets:
+    """All shops' webhook secrets; a part of a process, which follows the grants."""
+
+    def __init__(self, grants: Grants, app_secrets: Sequence[Secret]) -> None:
+        """`app_secrets` are those of the service's own app: the present one and older ones."""
+        self._grants = grants
+        self._app_secrets = app_secrets
+        self._by_shop: dict[str, ShopSecrets] = {}
+        self._changed: dict[str, None] = {}
+        self._come = asyncio.Event()
+        self._stopping = False
+        self._watchers: set[asyncio.Queue[ShopSecrets]] = set()
+        grants.subscribe(self._note)
+
+    @property
+    def by_shop(self) -> Mapping[str, ShopSecrets]:
+        """The secrets of each shop."""
+        return self._by_shop
+
+    async def watch(self) -> AsyncIterator[ShopSecrets | None]:
+        """What there is, then None, then each change."""
+        queue: asyncio.Queue[ShopSecrets] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            for shop in tuple(self._by_shop.values()):
+                yield shop
+            yield None
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Follows the grants until `stop`; ready once those there are have been opened."""
+        for kept in self._grants.all():
+            self._note(kept.connection_id)
+        while not self._stopping:
+            self._come.clear()
+            await self._open(tuple(self._changed))
+            if not self._changed:
+                ready()
+            try:
+                await asyncio.wait_for(self._come.wait(), _AGAIN_S if self._changed else None)
+            except TimeoutError:
+                continue
+
+    def stop(self) -> None:
+        """Ends `run`."""
+        self._stopping = True
+        self._come.set()
+
+    def _note(self, connection_id: str) -> None:
+        if connection_id.endswith(_SHOPIFY):
+            self._changed[connection_id] = None
+            self._come.set()
+
+    async def _open(self, changed: Iterable[str]) -> None:
+        for connection_id in changed:
+            self._changed.pop(connection_id, None)
+            shop = connection_id.removesuffix(_SHOPIFY)
+            try:
+                found = await self._of(connection_id, shop)
+            except ServiceError as error:
+                if error.kind is not Kind.PERMANENT:
+                    self._changed[connection_id] = None
+                    continue
+                _log.error("webhook_secrets_unreadable", shop=shop, reason=error.code)
+                found = ShopSecrets(shop=shop)
+            if self._by_shop.get(shop) != found:
+                self._tell(found)
+
+    async def _of(self, connection_id: str, shop: str) -> ShopSecrets:
+        kept = self._grants.known(connection_id)
+        found = ShopSecrets(shop=shop)
+        if kept is None or not kept.record.HasField("grant"):
+            return found
+        grant = await self._grants.open(kept)
+        own = [*([grant.app.secret] if grant.app else ()), *grant.webhook_secrets]
+        # Imported with secrets of its own, its webhooks are not signed by the service's app.
+        apps = () if own else self._app_secrets
+        for place, secret in enumerate(apps):
+            found.secrets.append(_message(f"_app.{place}", secret))
+        for place, secret in enumerate(own):
+            found.secrets.append(_message(f"{shop}.{place}", secret))
+        return found
+
+    def _tell(self, found: ShopSecrets) -> None:
+        if found.secrets:
+            self._by_shop[found.shop] = found
+        else:
+            self._by_shop.pop(found.shop, None)
+        for queue in self._watchers:
+            queue.put_nowait(found)
+
+
+def _message(secret_id: str, secret: Secret) -> WebhookSecret:
+    return WebhookSecret(secret_id=secret_id, key=secret.reveal().encode())
