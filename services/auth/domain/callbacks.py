@@ -81,6 +81,11 @@ def authorisation_code(answer: Answer, *names: str) -> str:
     return next((code for code in found if _CODE.fullmatch(code) and code != "null"), "")
 
 
+def declined(answer: Answer) -> bool:
+    """Whether the person said no."""
+    return any(name == "error" for name, _ in answer.query)
+
+
 def too_long(answer: Answer) -> str | None:
     """Why the answer is more than a provider sends; None where it is not."""
     chars = sum(len(name) + len(value) for name, value in answer.query)

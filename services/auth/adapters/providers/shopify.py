@@ -16,7 +16,7 @@ from services.auth.adapters.providers.calls import (
 )
 from services.auth.adapters.providers.shopify_session import shop_of_session
 from services.auth.adapters.providers.shopify_tokens import ShopifyTokens
-from services.auth.domain.callbacks import authorisation_code, shopify_refusal
+from services.auth.domain.callbacks import authorisation_code, declined, shopify_refusal
 from services.auth.domain.grants import Answer, App, Consent, Grant
 from services.auth.domain.refusals import Step
 from services.auth.ports import GRANT_REVOKED
@@ -66,6 +66,10 @@ class Shopify:
         )
         if why is not None:
             raise refused_consent(f"Shopify: {why}")
+        if declined(answer):
+            raise refused_consent(
+                "Shopify says that the request was declined; begin again to agree"
+            )
         found = authorisation_code(answer, "code")
         if not found:
             raise refused_consent("Shopify's answer holds no authorisation code; begin again")

@@ -20,7 +20,7 @@ from services.auth.adapters.providers.calls import (
 )
 from services.auth.domain import refusals
 from services.auth.domain.answers import business_grant
-from services.auth.domain.callbacks import authorisation_code
+from services.auth.domain.callbacks import authorisation_code, declined
 from services.auth.domain.grants import Answer, App, Consent, Grant
 from services.auth.domain.refusals import Step
 
@@ -93,7 +93,7 @@ def code_of(answer: Answer, *names: str) -> str:
     Raises:
         ServiceError: PERMANENT, CONSENT_REFUSED.
     """
-    if any(name == "error" for name, _ in answer.query):
+    if declined(answer):
         raise refused_consent("TikTok says that the request was declined; begin again to agree")
     found = authorisation_code(answer, *names)
     if not found:
