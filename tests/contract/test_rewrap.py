@@ -216,6 +216,22 @@ async def test_a_key_that_does_not_open_stays_as_it_was_and_keeps_its_kek_in_use
     assert OLD.kek_id in (await Rewrapper(js, BOTH).status()).in_use
 
 
+async def test_an_entry_that_is_no_wrapped_key_is_named_and_nothing_is_retired(
+    js: JetStreamContext,
+) -> None:
+    await fill(js, BEFORE, 1)
+    kv = await js.key_value("keys")
+    await kv.put("shop-0.0123456789abcdef", b"\x09neither of the formats")
+
+    done = await Rewrapper(js, BOTH).rewrap()
+
+    status = await Rewrapper(js, BOTH).status()
+    assert done.failed == {"shop-0.0123456789abcdef": "key_unreadable"}
+    assert status.unreadable == ("shop-0.0123456789abcdef",)
+    assert set(status.in_use) == {OLD.kek_id, NEW.kek_id}
+    assert not status.is_settled
+
+
 async def test_a_kek_that_may_wrap_and_not_open_replaces_nothing(js: JetStreamContext) -> None:
     keys = await fill(js, BEFORE, 3)
 
