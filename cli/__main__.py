@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from cli.app_toml import shopify_app_toml
+from cli.connect import connect
+from cli.connections import connections
 from cli.delivery import DELIVERY, DeliveryAddress, callee_of
 from cli.dlq import dlq
 from cli.keys import keys
@@ -33,6 +36,9 @@ app.add_typer(streams, name="streams")
 app.add_typer(gates, name="gates")
 app.add_typer(dlq, name="dlq")
 app.add_typer(keys, name="keys")
+app.add_typer(connections, name="connections")
+app.add_typer(connect, name="connect")
+app.command("shopify-app-toml")(shopify_app_toml)
 
 
 class Service(StrEnum):
@@ -41,6 +47,7 @@ class Service(StrEnum):
     INGEST = "ingest"
     EVENTS = "events"
     DELIVERY = "delivery"
+    AUTH = "auth"
 
 
 Topic = Annotated[str, typer.Option("--topic", help="Webhook topic, such as orders/paid.")]

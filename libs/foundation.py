@@ -35,7 +35,7 @@ from libs.rpc.interceptor import Observe
 from libs.rpc.server import RpcServer, RpcService
 from libs.rpc.settings import RpcSettings
 from libs.settings import Address, env
-from libs.telemetry import Metrics, Telemetry, Tracer
+from libs.telemetry import Counter, Histogram, Metrics, Telemetry, Tracer
 from libs.vault import Vault
 
 _log = structlog.stdlib.get_logger()
@@ -398,14 +398,19 @@ class OpsPart:
 
 def rpc_observer(metrics: Metrics) -> Observe:
     """Counts and times each rpc that was served."""
+    counters: dict[tuple[str, str], Counter] = {}
+    histograms: dict[str, Histogram] = {}
 
     def observe(
         method: str, started_ns: int, ended_ns: int, _: str | None, error: ServiceError | None
     ) -> None:
         code = error.kind.value if error else "ok"
-        metrics.counter(metric_names.RPC_SERVED, method=method, code=code).value += 1
-        seconds = (ended_ns - started_ns) / 1e9
-        metrics.histogram(metric_names.RPC_DURATION, method=method).observe(seconds)
+        key = (method, code)
+        if key not in counters:
+            counters[key] = metrics.counter(metric_names.RPC_SERVED, method=method, code=code)
+            histograms[method] = metrics.histogram(metric_names.RPC_DURATION, method=method)
+        counters[key].value += 1
+        histograms[method].observe((ended_ns - started_ns) / 1e9)
 
     return observe
 

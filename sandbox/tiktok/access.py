@@ -58,6 +58,10 @@ class Access:
             return None
         return EXPIRED_TOKEN if state is State.EXPIRED else UNKNOWN_TOKEN
 
+    def is_told(self, token: str) -> bool:
+        """Whether `token` is one that the sandbox was told of and has not issued."""
+        return digest_of(token) in self._grants
+
     def knows(self, token: str) -> bool:
         """Whether `token` is one of the tokens, expired or not."""
         return digest_of(token) in self._grants or self._pixels_of_issued(token) is not None

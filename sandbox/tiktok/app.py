@@ -58,7 +58,7 @@ class TikTokSandbox:
     def app(self) -> web.Application:
         """The routes, for whoever runs the server."""
         app = web.Application(client_max_size=self._config.body_max_bytes)
-        BusinessOAuth(self.desk).add_routes(app)
+        BusinessOAuth(self.desk, self._access.is_told).add_routes(app)
         AccountOAuth(self.desk).add_routes(app)
         self.desk.add_routes(app)
         app.router.add_post("/open_api/{rest:.*}", self._serve)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from services.auth.domain.grants import Answer, App, Consent, Family, Grant
 from services.auth.domain.scopes import Use
@@ -69,27 +69,34 @@ class Provider(Protocol):
         """
 
 
+R = TypeVar("R", record_pb2.StoredGrant, record_pb2.StoredConnection)
+
+
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A connection's grant as it was stored; the record is shared, so not to be changed."""
+class Kept(Generic[R]):
+    """A record as it was stored; shared, so not to be changed."""
 
     connection_id: str
     sequence: int
     """What a write over it is fenced by."""
-    record: record_pb2.StoredGrant
+    record: R
 
 
-class Grants(Protocol):
-    """Grants, stored and sealed; what was stored is known from memory soon after.
+KeptGrant: TypeAlias = "Kept[record_pb2.StoredGrant]"
+KeptConnection: TypeAlias = "Kept[record_pb2.StoredConnection]"
+
+
+class Records(Protocol[R]):
+    """Records of connections; what was stored is known from memory soon after.
 
     Every method that waits may raise ServiceError RETRYABLE, where the store does not answer.
     """
 
-    def known(self, connection_id: str) -> Kept | None:
-        """The grant as this process knows it; None where there is none."""
+    def known(self, connection_id: str) -> Kept[R] | None:
+        """The record as this process knows it; None where there is none."""
 
-    def all(self) -> Iterable[Kept]:
-        """Every grant that this process knows."""
+    def all(self) -> Iterable[Kept[R]]:
+        """Every record that this process knows."""
 
     def subscribe(self, changed: Callable[[str], None]) -> Callable[[], None]:
         """Calls `changed` with the id of each that changes, until what this returns is called.
@@ -97,12 +104,10 @@ class Grants(Protocol):
         `changed` must not raise and must not wait.
         """
 
-    async def fresh(self, connection_id: str) -> Kept | None:
-        """The grant as it is stored now."""
+    async def fresh(self, connection_id: str) -> Kept[R] | None:
+        """The record as it is stored now."""
 
-    async def write(
-        self, connection_id: str, record: record_pb2.StoredGrant, *, expected: int
-    ) -> Kept:
+    async def write(self, connection_id: str, record: R, *, expected: int) -> Kept[R]:
         """Stores a record over the one of that sequence (0: there is none).
 
         Raises:
@@ -110,13 +115,17 @@ class Grants(Protocol):
             ServiceError: RETRYABLE; it may nevertheless be stored.
         """
 
+
+class Grants(Records[record_pb2.StoredGrant], Protocol):
+    """Grants, stored with what is secret sealed for its connection."""
+
     async def seal(self, connection_id: str, grant: Grant, into: record_pb2.StoredGrant) -> None:
         """Puts a grant into a record, with what may be read of it in clear."""
 
-    def opened(self, kept: Kept) -> Grant | None:
+    def opened(self, kept: KeptGrant) -> Grant | None:
         """The grant of a record, where it was opened before."""
 
-    async def open(self, kept: Kept) -> Grant:
+    async def open(self, kept: KeptGrant) -> Grant:
         """The grant of a record.
 
         Raises:
@@ -143,6 +152,17 @@ class Liveness(Protocol):
         """
 
 
+class Sessions(Protocol):
+    """Shopify's session tokens."""
+
+    async def exchange_session(self, app: App, session_token: str) -> tuple[str, Grant]:
+        """The domain of the shop that issued the token, and what it is exchanged for.
+
+        Raises:
+            ServiceError: PERMANENT, CONSENT_REFUSED or APP_REFUSED.
+        """
+
+
 class Providers(Protocol):
     """The providers, and the apps that the service has there."""
 
@@ -151,6 +171,13 @@ class Providers(Protocol):
 
     def app(self, family: Family) -> App | None:
         """The service's own app there; None where the settings name none."""
+
+    async def is_alive(self, family: Family, grant: Grant) -> bool:
+        """Whether the provider still takes the access token; False where it cannot be asked.
+
+        Raises:
+            ServiceError: RETRYABLE or THROTTLED, where that cannot be told now.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,24 +230,6 @@ class Connected(Protocol):
         """
 
 
-class Installs(Protocol):
-    """How a shop is told that installs the app without anybody having begun it."""
-
-    def shop(self, app: App, answer: Answer) -> str:
-        """The shop's myshopify domain, once the request's signature and age are verified.
-
-        Raises:
-            ServiceError: PERMANENT, CONSENT_REFUSED.
-        """
-
-
-class Overview(Protocol):
-    """What an operator looks at."""
-
-    def connections(self) -> Sequence[health_pb2.ConnectionStatus]:
-        """Every connection and how it is; no secrets."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a store is; a field is empty where Shopify does not say."""
@@ -229,6 +238,31 @@ class Place:
     """ISO 3166-1 alpha-2."""
     currency: str
     """ISO 4217."""
+
+
+class Places(Protocol):
+    """What a store says of itself."""
+
+    async def place(self, shop: str) -> Place:
+        """Where the store with this handle is.
+
+        Raises:
+            ServiceError: as the store's API does.
+        """
+
+
+class Forgetting(Protocol):
+    """Keys that can be thrown away."""
+
+    async def forget(self, scope: str) -> None:
+        """Throws the data keys of a scope away: what they sealed is no more."""
+
+
+class Overview(Protocol):
+    """What an operator looks at."""
+
+    def connections(self) -> Sequence[health_pb2.ConnectionStatus]:
+        """Every connection and how it is; no secrets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,10 @@ class Tokens:
         if kept.record.token_revision != revision or kept.record.needs_reauthorization:
             return kept
         if not kept.record.can_refresh:
+            # Believed only after a question: a slip of whoever reports must end no connection.
+            grant = await self._grants.open(kept)
+            if await self._providers.is_alive(Family(kept.record.family), grant):
+                return kept
             return await self._refresher.condemn(connection_id, revision, code)
         try:
             return await self._refresher.refreshed(connection_id, newer_than=revision)

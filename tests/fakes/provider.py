@@ -96,9 +96,14 @@ class PlayedProviders:
     def __init__(self, provider: PlayedProvider, families: tuple[Family, ...] = ()) -> None:
         self._provider = provider
         self._families = families or tuple(Family)
+        self.alive: set[str] = set()
+        """Access tokens that are taken, for who asks."""
 
     def of(self, family: Family) -> PlayedProvider:
         return self._provider
+
+    async def is_alive(self, family: Family, grant: Grant) -> bool:
+        return grant.access_token.reveal() in self.alive
 
     def app(self, family: Family) -> App | None:
         known = family in self._families

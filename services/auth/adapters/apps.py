@@ -10,6 +10,7 @@ from libs.clock import Clock
 from libs.settings import Secret
 from services.auth.adapters.providers.shopify import Shopify
 from services.auth.adapters.providers.table import Endpoints, providers
+from services.auth.adapters.providers.tiktok_business import TikTokBusiness
 from services.auth.domain.grants import App, Family, Grant
 from services.auth.ports import Provider
 from services.auth.settings import Settings
@@ -40,6 +41,12 @@ class SettingsProviders:
 
     def app(self, family: Family) -> App | None:
         return self._apps.get(family)
+
+    async def is_alive(self, family: Family, grant: Grant) -> bool:
+        provider, app = self._providers[family], grant.app or self.app(family)
+        if app is None or not isinstance(provider, TikTokBusiness):
+            return False
+        return await provider.is_alive(app, grant)
 
     async def exchange_session(self, app: App, session_token: str) -> tuple[str, Grant]:
         shopify = self._providers[Family.SHOPIFY]

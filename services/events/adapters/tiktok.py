@@ -14,11 +14,14 @@ from libs.errors import ServiceError
 from libs.http import classify
 from libs.http.client import Answer, Limit, Request, Unlimited, Upstream
 from libs.retry import RetryPolicy
+from libs.settings import Secret
 from libs.telemetry import Metrics
 from services.events.domain.answers import Answered, answered, refused, unreadable
 from services.events.domain.dialect import HttpRequest
 
 _NAME: Final = "tiktok"
+_TOKEN_DEAD: Final = frozenset({"upstream_40102", "upstream_40105"})
+"""Expired, or revoked; what else TikTok refuses a caller for says nothing of its token."""
 
 
 def _check(answer: Answer) -> ServiceError | None:
@@ -66,21 +69,27 @@ class TikTokEvents:
                 so itself.
         """
         token = await self._credentials.access_token(connection_id)
-        answer = await self._counted(
-            Request(
-                method="POST",
-                url=f"{self._base_url}{request.path}",
-                headers={
-                    "Access-Token": token.reveal(),
-                    "Content-Type": "application/json",
-                    **headers,
-                },
-                body=request.body,
-                timeout_s=self._timeout_s,
-                answer_bytes_max=1024 * 1024,
-            )
-        )
+        try:
+            answer = await self._counted(self._request(request, token, headers))
+        except ServiceError as error:
+            if error.code in _TOKEN_DEAD:
+                await self._credentials.refused(connection_id, token)
+            raise
         return answered(answer.status, answer.body)
+
+    def _request(self, request: HttpRequest, token: Secret, headers: Mapping[str, str]) -> Request:
+        return Request(
+            method="POST",
+            url=f"{self._base_url}{request.path}",
+            headers={
+                "Access-Token": token.reveal(),
+                "Content-Type": "application/json",
+                **headers,
+            },
+            body=request.body,
+            timeout_s=self._timeout_s,
+            answer_bytes_max=1024 * 1024,
+        )
 
     async def _counted(self, request: Request) -> Answer:
         started_s = self._clock.monotonic_s()

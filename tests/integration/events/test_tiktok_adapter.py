@@ -33,6 +33,12 @@ _PAGE: Final = Page("https://shop.example/")
 class OneToken:
     """Credentials of one connection."""
 
+    def __init__(self) -> None:
+        self.reported: list[str] = []
+
+    async def refused(self, connection_id: str, token: Secret) -> None:
+        self.reported.append(token.reveal())
+
     async def access_token(self, connection_id: str) -> Secret:
         return Secret(_TOKEN)
 

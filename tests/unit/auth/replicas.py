@@ -174,9 +174,13 @@ class PlayedProviders:
     def __init__(self, provider: PlayedProvider, app: App | None) -> None:
         self.provider = provider
         self.own = app
+        self.alive: set[str] = set()
 
     def of(self, family: Family) -> PlayedProvider:
         return self.provider
+
+    async def is_alive(self, family: Family, grant: Grant) -> bool:
+        return grant.access_token.reveal() in self.alive
 
     def app(self, family: Family) -> App | None:
         return self.own

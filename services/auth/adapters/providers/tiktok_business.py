@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from libs.errors import ServiceError
+from libs.http.client import Request
 from services.auth.adapters.providers import envelope
 from services.auth.adapters.providers.calls import (
     Caller,
@@ -23,6 +25,7 @@ from services.auth.domain.answers import business_grant
 from services.auth.domain.callbacks import authorisation_code, declined
 from services.auth.domain.grants import Answer, App, Consent, Grant
 from services.auth.domain.refusals import Step
+from services.auth.ports import GRANT_REVOKED
 
 _ROOT: Final = "/open_api/v1.3/oauth2"
 
@@ -75,6 +78,27 @@ class TikTokBusiness:
             "access_token": grant.access_token.reveal(),
         }
         await revoked(self._caller, f"{self._root}/revoke_token/", body)
+
+    async def is_alive(self, app: App, grant: Grant) -> bool:
+        """Whether TikTok takes the access token, asked by the list of its advertisers.
+
+        Raises:
+            ServiceError: RETRYABLE or THROTTLED, where that cannot be told; PERMANENT, APP_REFUSED.
+        """
+        query = {"app_id": app.client_id, "secret": app.secret.reveal()}
+        request = Request(
+            method="GET",
+            url=with_query(f"{self._root}/advertiser/get/", query),
+            headers={"Access-Token": grant.access_token.reveal()},
+        )
+        judge = envelope.judged_by(refusals.business, Step.REFRESH)
+        try:
+            await self._caller.read(request, judge)
+        except ServiceError as error:
+            if error.code == GRANT_REVOKED:
+                return False
+            raise
+        return True
 
     async def _granted(
         self, path: str, body: dict[str, str], step: Step, before: Grant | None
