@@ -88,7 +88,7 @@ class App(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True)
     """Domains for which client credentials are given out; `*` for all."""
 
     loopback_webhooks: bool = False
-    """Webhook addresses on loopback are taken, http too. Shopify itself refuses both."""
+    """Webhook addresses on loopback are taken, http too. Both platforms refuse them otherwise."""
 
     webhook_uri: str = ""
     """Where the topics of the app's own configuration (compliance, uninstall) are sent."""
@@ -205,6 +205,7 @@ DEFAULT_APPS: Final = (
         redirect_uris=["http://127.0.0.1:9205/oauth/tiktok-shop/callback"],
         scopes=["seller.authorization.info", "seller.order.info", "seller.fulfillment.basic"],
         shops=[SellerShop(id="7000000000000000031", cipher="SANDBOX_cipher_1")],
+        loopback_webhooks=True,
     ),
 )
 """Obviously made up, so that a sandbox works without being told anything."""

@@ -83,7 +83,7 @@ class Match(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaul
 
     provider: str | None = None
     endpoint: str | None = None
-    """`exchange`, `refresh`, `revoke`, `advertisers`, `shops`, `scopes`."""
+    """`exchange`, `refresh`, `revoke`, `advertisers`, `shops`, `webhooks`."""
 
     app: str | None = None
     account: str | None = None

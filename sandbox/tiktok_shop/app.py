@@ -5,6 +5,9 @@ GET    /oauth/authorize?app_key=[&state=]      its older form
 GET    /api/v2/token/get          ?app_key=&app_secret=&auth_code=&grant_type=authorized_code
 GET    /api/v2/token/refresh      ?app_key=&app_secret=&refresh_token=&grant_type=refresh_token
 GET    /authorization/202309/shops             signed, with x-tts-access-token
+PUT    /event/202309/webhooks     signed, with shop_cipher: {address, event_type}; GET lists,
+       DELETE {event_type} ends one, there or not
+POST   /_sandbox/tiktok-shop/webhooks/delete   {"cipher", "event_type"}: behind the app's back
 
 Where a person is sent back to is the app's first redirect uri, whatever the request says. Expiry
 times are absolute, Unix seconds. Contract: tiktok-shop.md 1.
@@ -25,6 +28,7 @@ from sandbox.oauth.faults import Sighting
 from sandbox.oauth.pages import consent, redirect, refusal
 from sandbox.oauth.vault import Access, Connection, Grant, Issued, State, name_of
 from sandbox.tiktok_shop.signing import signature_of
+from sandbox.tiktok_shop.webhooks import HookError, ShopHooks
 
 Json = dict[str, Any]
 Query = Mapping[str, str]
@@ -57,6 +61,7 @@ class TikTokShopSandbox:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
+        self.hooks = ShopHooks()
 
     def add_routes(self, app: web.Application) -> None:
         """Serves beside other simulators."""
@@ -66,6 +71,8 @@ class TikTokShopSandbox:
         app.router.add_route("*", "/api/v2/token/get", self._get)
         app.router.add_route("*", "/api/v2/token/refresh", self._refresh)
         app.router.add_route("*", "/authorization/202309/shops", self._shops)
+        app.router.add_route("*", "/event/202309/webhooks", self._webhooks)
+        app.router.add_post("/_sandbox/tiktok-shop/webhooks/delete", self.hooks.end_one)
         self.desk.add_routes(app)
 
     async def _ask(self, request: web.Request) -> web.Response:
@@ -126,8 +133,33 @@ class TikTokShopSandbox:
 
         return await self._answer(request, "shops", act)
 
+    async def _webhooks(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        token = request.headers.get("x-tts-access-token", "")
+
+        def act(query: Query) -> Done:
+            app = self._signer(request, query, body, needs_cipher=True)
+            held = self._holder(app, token)
+            cipher = query["shop_cipher"]
+            if all(cipher != shop.cipher for shop in app.shops):
+                raise _bad("Invalid shop_cipher")
+            key = (app.id, cipher)
+            try:
+                data = self.hooks.asked(
+                    request.method, key, body, self.desk.now_s(), loopback=app.loopback_webhooks
+                )
+            except HookError as error:
+                raise _bad(str(error)) from error
+            return Done(data, held.grant.connection.account)
+
+        return await self._answer(request, "webhooks", act, ("GET", "PUT", "DELETE"))
+
     async def _answer(
-        self, request: web.Request, endpoint: str, act: Callable[[Query], Done]
+        self,
+        request: web.Request,
+        endpoint: str,
+        act: Callable[[Query], Done],
+        methods: tuple[str, ...] = ("GET",),
     ) -> web.StreamResponse:
         query = dict(request.query)
         sent = query.get("refresh_token", "")
@@ -135,7 +167,7 @@ class TikTokShopSandbox:
         def acted() -> Answer:
             name = name_of(sent) if sent else ""
             try:
-                if request.method != "GET":
+                if request.method not in methods:
                     raise _no_method()
                 done = act(query)
             except Refused as refused:
@@ -200,11 +232,13 @@ class TikTokShopSandbox:
             issued = issued._replace(refresh_token=token, refresh_expires_at_s=held.expires_at_s)
         return Done(_told(app, issued), held.grant.connection.account)
 
-    def _signer(self, request: web.Request, query: Query, body: bytes) -> App:
+    def _signer(
+        self, request: web.Request, query: Query, body: bytes, *, needs_cipher: bool = False
+    ) -> App:
         """The app that signed a call.
 
         Raises:
-            Refused: 36009004, its message naming what is wrong.
+            Refused: 36009004, its message naming what is wrong; 106013 without a needed cipher.
         """
         if len(query) != len(request.query):
             raise _bad("Invalid parameter")
@@ -221,8 +255,10 @@ class TikTokShopSandbox:
         given = query.get("sign", "")
         if not hmac.compare_digest(given.encode(), expected.encode()):
             raise _bad("Invalid signature")
-        if "shop_cipher" in query:
+        if "shop_cipher" in query and not needs_cipher:
             raise _bad("Unexpected identifier")
+        if needs_cipher and not query.get("shop_cipher"):
+            raise Refused(106013, "shop_cipher is missing", 400)
         return app
 
     def _holder(self, app: App, token: str) -> Access:

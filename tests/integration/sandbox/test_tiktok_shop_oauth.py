@@ -208,3 +208,83 @@ async def test_an_expired_token_and_a_missing_scope_have_their_own_codes(oauth: 
     narrow = await shops(oauth, (await exchanged(oauth))["data"]["access_token"])
 
     assert [late[1]["code"], narrow[1]["code"]] == [105002, 105005]
+
+
+HOOKS = "/event/202309/webhooks"
+
+
+async def hooks(oauth: Client, token: str, method: str, body: Any = None, **more: str) -> Any:
+    query = {"app_key": SELLER["app_key"], "timestamp": str(int(oauth.clock.now_s))}
+    query |= {"shop_cipher": "SANDBOX_cipher_1"} | more
+    query = {key: value for key, value in query.items() if value}
+    data = b"" if body is None else json.dumps(body).encode()
+    secret = SELLER["app_secret"]
+    pairs = "".join(f"{key}{query[key]}" for key in sorted(query))
+    text = f"{secret}{HOOKS}{pairs}".encode() + data + secret.encode()
+    query["sign"] = hmac.new(secret.encode(), text, hashlib.sha256).hexdigest()
+    headers = {"x-tts-access-token": token, "Content-Type": "application/json"}
+    async with oauth.session.request(
+        method, f"{oauth.url}{HOOKS}", params=query, data=data, headers=headers
+    ) as answer:
+        return await answer.json()
+
+
+async def test_a_shops_webhook_is_put_listed_and_ended(oauth: Client) -> None:
+    token = (await exchanged(oauth))["data"]["access_token"]
+    wish = {"event_type": "ORDER_STATUS_CHANGE", "address": "https://hooks.example.com/x"}
+
+    made = await hooks(oauth, token, "PUT", wish)
+    listed = await hooks(oauth, token, "GET")
+    ended = [await hooks(oauth, token, "DELETE", wish) for _ in range(2)]
+    empty = await hooks(oauth, token, "GET")
+
+    [one] = listed["data"]["webhooks"]
+    assert made["code"] == 0
+    assert one["address"] == wish["address"]
+    assert one["create_time"] == int(oauth.clock.now_s * 1000)
+    assert [each["code"] for each in ended] == [0, 0]
+    assert empty["data"]["total_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("http://hooks.example.com/x", 36009004),
+        ("https://hooks.example.com:8443/x", 36009004),
+        ("https://203.0.113.7/x", 36009004),
+        ("https://hooks.example.com/" + "x" * 230, 36009004),
+        ("http://127.0.0.1:8080/x", 0),
+    ],
+)
+async def test_a_shops_webhook_address_is_a_domain_unless_loopback_is_allowed(
+    oauth: Client, address: str, code: int
+) -> None:
+    token = (await exchanged(oauth))["data"]["access_token"]
+
+    found = await hooks(oauth, token, "PUT", {"event_type": "PACKAGE_UPDATE", "address": address})
+
+    assert found["code"] == code
+
+
+async def test_a_shops_webhooks_need_the_cipher_of_an_own_shop(oauth: Client) -> None:
+    token = (await exchanged(oauth))["data"]["access_token"]
+
+    none = await hooks(oauth, token, "GET", shop_cipher="")
+    foreign = await hooks(oauth, token, "GET", shop_cipher="of-another")
+
+    assert (none["code"], foreign["code"]) == (106013, 36009004)
+
+
+async def test_a_shops_webhook_can_vanish_behind_the_apps_back(oauth: Client) -> None:
+    token = (await exchanged(oauth))["data"]["access_token"]
+    await hooks(
+        oauth, token, "PUT", {"event_type": "PACKAGE_UPDATE", "address": "https://a.example/x"}
+    )
+
+    _, ended = await oauth.post(
+        "/_sandbox/tiktok-shop/webhooks/delete",
+        json={"cipher": "SANDBOX_cipher_1", "event_type": "PACKAGE_UPDATE"},
+    )
+
+    assert ended == {"deleted": 1}
+    assert (await hooks(oauth, token, "GET"))["data"]["total_count"] == 0
