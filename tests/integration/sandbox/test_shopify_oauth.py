@@ -20,6 +20,7 @@ from tests.integration.sandbox.oauth_rig import (
     STATIC_TOKEN,
     Client,
 )
+from tests.unit.ingest.normalize.bodies_of import order
 
 DEAD_REFRESH = {
     "error": "invalid_request",
@@ -435,3 +436,33 @@ async def test_a_token_of_one_shop_is_dead_at_another_and_static_tokens_go_on(
 
     assert (elsewhere, static) == (401, 200)
     assert (await oauth.oauth())["calls_dead"] == 1
+
+
+async def test_without_a_scope_nodes_and_customers_are_hidden_too(oauth: Client) -> None:
+    body = order(id=7, updated_at="2026-09-01T12:00:00Z")
+    await oauth.post("/_sandbox/shopify/orders", json={"shop": SHOP, "orders": [body]})
+    query = "query Q($ids: [ID!]!) { nodes(ids: $ids) { id } order(id: %s) { customer { id } } }"
+    query = query.replace("%s", '"gid://shopify/Order/7"')
+    variables = {"ids": ["gid://shopify/Order/7"]}
+
+    orders_alone = (await oauth.installed("read_orders"))["access_token"]
+    _, half = await oauth.admin(orders_alone, query, variables)
+    products_alone = (await oauth.installed("read_products"))["access_token"]
+    _, none = await oauth.admin(products_alone, query, variables)
+
+    assert half["data"] == {"nodes": [{"id": "gid://shopify/Order/7"}], "order": {"customer": None}}
+    assert [error["path"] for error in half["errors"]] == [["order", "customer"]]
+    assert none["data"] == {"nodes": [None], "order": None}
+    assert {error["extensions"]["code"] for error in none["errors"]} == {"ACCESS_DENIED"}
+
+
+async def test_an_alias_or_a_fragment_opens_no_door(oauth: Client) -> None:
+    token = (await oauth.installed("read_products"))["access_token"]
+
+    _, body = await oauth.admin(
+        token,
+        "query Q { products: orders(first: 1) { nodes { id } } ...F ... { b: orders(first: 1)"
+        " { nodes { id } } } } fragment F on QueryRoot { a: orders(first: 1) { nodes { id } } }",
+    )
+
+    assert body["data"] == {"products": None, "a": None, "b": None}

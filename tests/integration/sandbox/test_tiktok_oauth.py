@@ -246,3 +246,18 @@ async def test_the_two_kinds_of_codes_and_tokens_do_not_mix(oauth: Client) -> No
 
     assert business["code"] == 40115
     assert await reported(oauth, account) == 40105
+
+
+async def test_a_code_or_refresh_token_is_of_no_use_to_another_app(oauth: Client) -> None:
+    other = {"app_id": "8", "secret": "other"}
+    await oauth.change(provider="tiktok-business", id="8", secret="other", dialect="guide")
+    pair = await guide(oauth)
+    code = await exchanged(oauth, **other)
+    refresh = other | {"refresh_token": pair["refresh_token"]}
+    token = await called(oauth, f"{BASE}/refresh_token/", refresh)
+    end = await called(
+        oauth, f"{BASE}/revoke_token/", other | {"access_token": pair["access_token"]}
+    )
+
+    assert [code["code"], token["code"], end["code"]] == [40110, 40107, 40105]
+    assert (await refreshed(oauth, pair["refresh_token"]))["code"] == 0

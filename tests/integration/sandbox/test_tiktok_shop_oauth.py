@@ -210,6 +210,19 @@ async def test_an_expired_token_and_a_missing_scope_have_their_own_codes(oauth: 
     assert [late[1]["code"], narrow[1]["code"]] == [105002, 105005]
 
 
+async def test_a_code_or_token_is_of_no_use_to_another_app(oauth: Client) -> None:
+    other = {"app_key": "other", "app_secret": "other-secret"}
+    await oauth.change(provider="tiktok-shop", id="other", secret="other-secret")
+    mine = (await exchanged(oauth))["data"]
+    code = await exchanged(oauth, **other)
+    asked = other | {"refresh_token": mine["refresh_token"], "grant_type": "refresh_token"}
+    _, refresh = await oauth.get(REFRESH, asked)
+    _, called = await shops(oauth, mine["access_token"], secret="other-secret", app_key="other")
+
+    assert [one["code"] for one in (code, refresh, called)] == [36004004, 36004001, 105001]
+    assert (await refreshed(oauth, mine["refresh_token"]))["code"] == 0
+
+
 HOOKS = "/event/202309/webhooks"
 
 
