@@ -29,6 +29,19 @@ _STOPPED_WITHIN_S: Final = 30.0
 _POLICY: Final = Path(__file__).resolve().parents[1] / "deploy" / "policy.yaml"
 _POLICY_SETTING: Final = "TIDEWIRE_RPC_POLICY_FILE"
 
+_SANDBOX_APPS: Final = {
+    "TIDEWIRE_AUTH_SHOPIFY_CLIENT_ID": "sandbox-shopify-app",
+    "TIDEWIRE_AUTH_SHOPIFY_CLIENT_SECRET": "sandbox-shopify-secret",
+    "TIDEWIRE_AUTH_TIKTOK_BUSINESS_APP_ID": "7000000000000000001",
+    "TIDEWIRE_AUTH_TIKTOK_BUSINESS_SECRET": "sandbox-tiktok-secret",
+    "TIDEWIRE_AUTH_TIKTOK_ACCOUNT_CLIENT_ID": "sandbox-account-app",
+    "TIDEWIRE_AUTH_TIKTOK_ACCOUNT_CLIENT_SECRET": "sandbox-account-secret",
+    "TIDEWIRE_AUTH_TIKTOK_SHOP_APP_KEY": "sandbox-shop-key",
+    "TIDEWIRE_AUTH_TIKTOK_SHOP_APP_SECRET": "sandbox-shop-secret",
+    "TIDEWIRE_AUTH_TIKTOK_SHOP_SERVICE_ID": "7000000000000000021",
+}
+"""The apps that the simulators know from the start: made up, and secret from nobody."""
+
 SERVICES: Final[Mapping[str, Sequence[str]]] = {
     "sandbox": ("sandbox",),
     "auth": ("serve", "auth"),
@@ -187,6 +200,7 @@ class Stack:
             "TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{self.ports.pages}",
             "TIDEWIRE_AUTH_PUBLIC_URL": self.pages_url,
             "TIDEWIRE_AUTH_WEBHOOKS_URL": self.webhooks_url,
+            **_SANDBOX_APPS,
             "TIDEWIRE_TIKTOK_CONSENT_URL": f"{sandbox}/portal/auth",
             "TIDEWIRE_TIKTOK_ACCOUNT_CONSENT_URL": f"{sandbox}/v2/auth/authorize/",
             "TIDEWIRE_TIKTOK_SHOP_AUTH_BASE_URL": sandbox,

@@ -202,7 +202,7 @@ DEFAULT_APPS: Final = (
         secret="sandbox-shop-secret",  # noqa: S106
         name="Sandbox app",
         service_id="7000000000000000021",
-        redirect_uris=["http://127.0.0.1:9205/oauth/tiktok-shop/callback"],
+        redirect_uris=["http://127.0.0.1:8081/oauth/tiktok-shop/callback"],
         scopes=["seller.authorization.info", "seller.order.info", "seller.fulfillment.basic"],
         shops=[SellerShop(id="7000000000000000031", cipher="SANDBOX_cipher_1")],
         loopback_webhooks=True,

@@ -88,6 +88,8 @@ class Premises:
             "currency": self.facts.currency,
             "country_code": self.facts.country,
             "iana_timezone": self.facts.timezone,
+            "plan_name": "basic",
+            "shop_owner": "Sandbox Owner",
         }
 
 

@@ -80,7 +80,7 @@ async def test_consent_goes_to_the_apps_own_address_with_the_state_that_came(
         "/open/authorize", {"service_id": SERVICE, "state": "n"}, "deny"
     )
 
-    assert address == "http://127.0.0.1:9205/oauth/tiktok-shop/callback"
+    assert address == "http://127.0.0.1:8081/oauth/tiktok-shop/callback"
     assert query["state"] == "n"
     assert "state" not in bare
     assert denied == {"code": "null", "error": "auth_denied", "state": "n"}
