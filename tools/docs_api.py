@@ -42,8 +42,9 @@ _API_HEAD: Final = f"""\
 | `CommerceService` | the same | the same |
 | `EventsService` | `tidewire serve events` | `TIDEWIRE_EVENTS_GRPC_ADDRESS` |
 
-Callers are not authorised yet, so a server listens on loopback only and refuses any other address.
-Each server has health (`grpc.health.v1`) and reflection. Messages may have up to 8 MiB.
+Callers prove who they are by certificate or token, and a policy says what each may call:
+[callers.md](callers.md). Each server has health (`grpc.health.v1`) and reflection. Messages may
+have up to 8 MiB.
 
 - A request is held against the rules in its tables before it is handled. `INVALID_ARGUMENT` names
   every field at fault in `google.rpc.BadRequest`.

@@ -143,7 +143,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     def _wrapped(self, handler: Handler, path: str) -> Handler:
         behaviour = self._behaviour(handler)
         method = path.removeprefix("/")
-        filters = method in self._habits.filters
+        filters, is_quiet = method in self._habits.filters, method in self._habits.quiet
 
         async def served(request: Any, context: Context) -> Any:
             admission = await self._guard.admit(method, context, filters=filters)
@@ -157,7 +157,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             return await behaviour(request, context)
 
         async def observed(request: Any, context: Context) -> Any:
-            return await self._observed(path, served, request, context)
+            return await self._observed(path, is_quiet, served, request, context)
 
         return _like(handler, observed)
 
@@ -216,6 +216,7 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     async def _observed(
         self,
         method: str,
+        is_quiet: bool,  # noqa: FBT001
         served: Behaviour,
         *call: Any,
     ) -> Any:
@@ -244,13 +245,19 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             return answer
         finally:
             incoming_traceparent.reset(token)
-            self._finished(method, started_ns, traceparent, error)
+            self._finished(method, started_ns, traceparent, error, is_quiet=is_quiet)
 
     def _finished(
-        self, method: str, started_ns: int, traceparent: str | None, error: ServiceError | None
+        self,
+        method: str,
+        started_ns: int,
+        traceparent: str | None,
+        error: ServiceError | None,
+        *,
+        is_quiet: bool,
     ) -> None:
         ended_ns = self._clock.now_ns()
-        if error is not None or method.removeprefix("/") not in self._habits.quiet:
+        if error is not None or not is_quiet:
             _tell(method, (ended_ns - started_ns) / 1e6, error)
         if self._observe is not None:
             self._observe(method, started_ns, ended_ns, traceparent, error)

@@ -1,27 +1,39 @@
-"""What `deploy/` and `docker-compose.yml` promise: durable NATS, closed gRPC, few rights."""
+"""What `deploy/` and `docker-compose.yml` promise: durable NATS, guarded gRPC, few rights."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from libs.rpc.policy import pattern_of
+from libs.rpc.policy_file import read_policy
+
 ROOT = Path(__file__).resolve().parents[2]
 NATS = ROOT / "deploy" / "nats"
 OURS = ("ingest", "events", "delivery", "sandbox")
 SERVED = ("ingest", "events", "delivery")
+ENDING = ("streams", "certificates")
 
 
 def _compose() -> Mapping[str, Any]:
     loaded: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     return loaded
+
+
+def _services() -> Iterator[Any]:
+    gen = ROOT / "gen"
+    for file in sorted((gen / "tidewire").rglob("*_service_pb2.py")):
+        module = importlib.import_module(".".join(file.relative_to(gen).with_suffix("").parts))
+        yield from module.DESCRIPTOR.services_by_name.values()
 
 
 def _pinned(package: str) -> str:
@@ -65,17 +77,36 @@ def test_every_container_says_whether_it_is_ready() -> None:
 
     silent = {name for name, service in services.items() if "healthcheck" not in service}
 
-    assert set(services) == {"nats", "streams", *OURS}
-    assert silent == {"streams"}, "`streams` ends; all others must say that they are ready"
+    assert set(services) == {"nats", *ENDING, *OURS}
+    assert silent == set(ENDING), "those end; all others must say that they are ready"
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_grpc_stays_on_the_loopback_of_its_container(name: str) -> None:
+def test_grpc_has_a_certificate_of_its_own_and_is_not_published(name: str) -> None:
     service = _compose()["services"][name]
-    address = service["environment"][f"TIDEWIRE_{name.upper()}_GRPC_ADDRESS"]
+    environment = service["environment"]
+    port = environment[f"TIDEWIRE_{name.upper()}_GRPC_ADDRESS"].rpartition(":")[2]
+    mounted = {volume.split(":")[1] for volume in service["volumes"]}
 
-    assert address.startswith("127.0.0.1:")
-    assert not any(address.rpartition(":")[2] in port for port in service.get("ports", []))
+    assert Path(environment["TIDEWIRE_RPC_CERT_FILE"]).name == f"{name}.crt"
+    assert Path(environment["TIDEWIRE_RPC_KEY_FILE"]).name == f"{name}.key"
+    assert environment["TIDEWIRE_RPC_POLICY_FILE"] in mounted
+    assert str(Path(environment["TIDEWIRE_RPC_CA_FILE"]).parent) in mounted
+    assert not any(port in published for published in service.get("ports", []))
+
+
+def test_the_shipped_policy_names_only_methods_that_exist() -> None:
+    known = {
+        f"{service.full_name}/{method.name}"
+        for service in _services()
+        for method in service.methods
+    }
+
+    policy = read_policy(ROOT / "deploy" / "policy.yaml")
+
+    for rule in policy.rules:
+        for glob in rule.methods:
+            assert any(pattern_of([glob]).fullmatch(one) for one in known), glob
 
 
 @pytest.mark.parametrize("name", SERVED)

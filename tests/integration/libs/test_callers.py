@@ -231,15 +231,19 @@ async def test_a_watch_tells_a_caller_of_what_it_may_have(
 async def test_a_changed_policy_is_taken_up_by_connections_that_are_open(tmp_path: Path) -> None:
     guard = callers.guard(policy_at(tmp_path, EVENTS_ALONE))
 
-    async with called(guard) as house, house.as_("orders") as channel:
+    async with (
+        called(guard) as house,
+        house.as_("orders") as channel,
+        house.as_("events") as other,
+    ):
         before, _ = await house.refusal(channel)
+        admitted = await house.token(other)
         policy_at(tmp_path, EVENTS_ALONE.replace("events", "orders"))
         taken = guard.refresh()
         after = await house.token(channel)
-        async with house.as_("events") as other:
-            withdrawn, _ = await house.refusal(other)
+        withdrawn, _ = await house.refusal(other)
 
-    assert taken
+    assert (admitted, taken) == ("events", True)
     assert before is withdrawn is grpc.StatusCode.PERMISSION_DENIED
     assert after == "orders"
 

@@ -127,7 +127,7 @@ class DeadLetterFate(_message.Message):
     reason: _builtins.str
     """Why it was dropped; empty where it was replayed."""
     decided_by: _builtins.str
-    """Who decided, as the caller named itself; nobody has checked it."""
+    """Who decided: the name by which the policy knows the caller."""
     carried_out: _builtins.bool
     """Whether it is done as well. A replay that is decided and not done is done by the next one."""
     @_builtins.property
