@@ -192,13 +192,19 @@ async def test_a_token_that_nobody_signed_is_refused(house: House) -> None:
 async def test_the_public_key_is_no_secret_to_sign_with(house: House, algorithm: str) -> None:
     header = {"alg": algorithm, "kid": "rsa"}
 
-    await house.refusal(by_hand(header, claims(house.clock), public_pem()))
+    error = await house.refusal(by_hand(header, claims(house.clock), public_pem()))
+
+    assert error.code == "rpc_unauthenticated"
 
 
 async def test_a_shared_secret_in_the_key_set_signs_nothing(house: House) -> None:
     header = {"alg": "HS256", "kid": "oct"}
 
-    await house.refusal(by_hand(header, claims(house.clock), b"0123456789abcdef0123456789abcdef"))
+    error = await house.refusal(
+        by_hand(header, claims(house.clock), b"0123456789abcdef0123456789abcdef")
+    )
+
+    assert "may sign tokens" in error.message
 
 
 async def test_a_key_is_used_with_its_own_algorithm_alone(house: House) -> None:
@@ -217,12 +223,14 @@ async def test_a_token_that_was_altered_is_refused(house: House) -> None:
     head, _, signature = token(house.clock).split(".")
     body = token(house.clock, sub="operator").split(".")[1]
 
-    await house.refusal(f"{head}.{body}.{signature}")
+    error = await house.refusal(f"{head}.{body}.{signature}")
+
+    assert "not signed by the issuer" in error.message
 
 
 @pytest.mark.parametrize("sent", ["nonsense", "a.b.c", "e30.e30.e30"])
 async def test_what_is_no_token_is_refused(house: House, sent: str) -> None:
-    await house.refusal(sent)
+    assert (await house.refusal(sent)).code == "rpc_unauthenticated"
 
 
 async def test_a_call_without_a_token_is_told_what_to_send(house: House) -> None:
