@@ -22,6 +22,7 @@ from libs.clock import SystemClock
 from libs.errors import permanent
 from libs.keys import create_kek
 from libs.rpc.certificates import NAMES, make_certificates
+from libs.rpc.identity import Identity
 
 _READY_WITHIN_S: Final = 60.0
 _STOPPED_WITHIN_S: Final = 30.0
@@ -126,6 +127,11 @@ class Stack:
             create_kek(self.kek_file)
         self.certificates = make_certificates(self.directory / "certificates", SystemClock())
         """Throw-away ones, new with each stack."""
+
+    @property
+    def operator(self) -> Identity:
+        """Who a person at the command line is."""
+        return self.certificates.identity("operator")
 
     @property
     def connections_file(self) -> Path:

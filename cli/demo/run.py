@@ -20,10 +20,11 @@ from nats.aio.client import Client
 from rich.console import Console
 
 from cli.demo import screen
+from cli.demo.connecting import connect_all
 from cli.demo.evidence import gather_evidence
 from cli.demo.outage import PLAYED, Seen, Trouble, judge_trouble
 from cli.demo.purchase_trace import purchase_waterfall
-from cli.demo.scenery import CORPUS_SHOP, PixelPlan, connections_yaml, corpus_root, plan_pixels
+from cli.demo.scenery import CORPUS_SHOP, PixelPlan, corpus_root, plan_pixels
 from cli.demo.verdict import Check, Evidence, judge
 from cli.demo.watch import Memory, Watch
 from cli.stack import Stack
@@ -31,7 +32,7 @@ from cli.trace import Waterfall, render
 from libs.clock import SystemClock
 from libs.connections import shop_handle
 from libs.errors import ServiceError
-from libs.foundation import connected
+from libs.foundation import connected as nats_connected
 from libs.http.session import http_session
 from libs.telemetry import TRACES_FOLDER
 from sandbox.shopify.corpus import corpus_deliveries
@@ -127,13 +128,14 @@ async def _perform(
     shops = (*storm_shops, CORPUS_SHOP) if root else storm_shops
     pixels = plan_pixels(shops)
     async with Stack(directory, environ) as stack:
-        stack.connections_file.write_text(connections_yaml(shops, pixels), encoding="utf-8")
         console.print(f"Starting NATS, services and sandbox in {directory}", markup=False)
         making = asyncio.create_task(
             asyncio.to_thread(_make_plan, wish, storm_shops, now, root), name="plan"
         )
         # One after the other: were the plan to fail first, processes would start behind our back.
         await stack.start_all()
+        connected = await connect_all(stack, shops, pixels)
+        console.print(f"Connected {connected} stores and pixels by OAuth, in a browser")
         plan = await making
         console.print(f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops")
         return await _storm(stack, plan, pixels, console)
@@ -153,7 +155,7 @@ def _make_plan(wish: Wish, shops: tuple[Shop, ...], now: datetime, root: Path | 
 
 
 async def _storm(stack: Stack, plan: Plan, pixels: Sequence[PixelPlan], console: Console) -> Result:
-    nats = await connected(stack.nats.url)
+    nats = await nats_connected(stack.nats.url)
     try:
         async with http_session() as session:
             with screen.Board(console) as board:

@@ -21,7 +21,7 @@ CORPUS_SHOP: Final = Shop(
     # Recorded payloads are years old: age is to be the only reason for not reporting one.
     datetime(2010, 1, 1, tzinfo=UTC),
 )
-_OLDEST_S: Final = 28 * 86_400
+OLDEST_S: Final = 28 * 86_400
 """The most that a connection may ask for as `max_event_age_s`."""
 
 _OLDER_DIALECT_SHOP: Final = 1
@@ -74,7 +74,7 @@ def _entry(shop: Shop, pixels: Sequence[PixelPlan]) -> dict[str, Any]:
                 "access_token": f"demo-token-of-{pixel.code}",
                 "pixel_code": pixel.code,
                 "dialect": pixel.dialect,
-                **({"max_event_age_s": _OLDEST_S} if shop is CORPUS_SHOP else {}),
+                **({"max_event_age_s": OLDEST_S} if shop is CORPUS_SHOP else {}),
             }
             for pixel in pixels
         ],

@@ -19,7 +19,6 @@ from libs.bus.commit_log import ConflictError
 from libs.clock import Clock
 from libs.connections.ports import DOMAIN_SUFFIX, shop_handle
 from libs.errors import Kind, ServiceError, permanent
-from libs.settings import Secret
 from services.auth.domain.callbacks import shopify_refusal
 from services.auth.domain.flows import (
     APP_MISSING,
@@ -40,6 +39,7 @@ from services.auth.domain.flows import (
 )
 from services.auth.domain.grants import Answer, App, Consent, Family, Grant
 from services.auth.domain.signing import derived, encoded, hashed
+from services.auth.own_apps import own_app_of
 from services.auth.ports import CONSENT_REFUSED, Connected, Flows, KeptFlow, Providers
 from tidewire.auth.v1 import connection_service_pb2, record_pb2
 from tidewire.auth.v1.connection_service_pb2 import (
@@ -295,9 +295,7 @@ class Connecting:
         return kept
 
     def _app(self, family: Family, spec: ConnectionSpec) -> App:
-        if spec.HasField("app"):
-            return App(spec.app.client_id, Secret(spec.app.client_secret))
-        app = self._providers.app(family)
+        app = own_app_of(spec) or self._providers.app(family)
         if app is None:
             raise _app_missing(family)
         return app

@@ -18,8 +18,9 @@ from libs.settings import Secret
 from services.auth.adapters.audit import AuditLog
 from services.auth.book import Book
 from services.auth.connecting import Connecting
-from services.auth.domain.grants import App, Grant
+from services.auth.domain.grants import Grant
 from services.auth.linking import SETTINGS_UNFIT, Linking
+from services.auth.own_apps import own_app_of
 from services.auth.ports import Grants
 from services.auth.refresher import Refresher
 from services.auth.unattended import Unattended
@@ -219,8 +220,6 @@ def _with_handle(
 
 
 def _imported(request: pb.ImportConnectionRequest) -> Grant:
-    app = request.spec.app
-    own = App(app.client_id, Secret(app.client_secret)) if request.spec.HasField("app") else None
     return Grant(
         access_token=Secret(request.access_token),
         expires_at=_instant(request.expires_at) if request.HasField("expires_at") else None,
@@ -229,7 +228,7 @@ def _imported(request: pb.ImportConnectionRequest) -> Grant:
             _instant(request.refresh_expires_at) if request.HasField("refresh_expires_at") else None
         ),
         shop_cipher=Secret(request.shop_cipher) if request.shop_cipher else None,
-        app=own,
+        app=own_app_of(request.spec),
         webhook_secrets=tuple(map(Secret, request.webhook_secrets)),
     )
 

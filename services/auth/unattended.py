@@ -10,6 +10,7 @@ from libs.settings import Secret
 from services.auth.domain.flows import APP_MISSING
 from services.auth.domain.grants import App, Consent, Family, Grant
 from services.auth.linking import SETTINGS_UNFIT, family_by
+from services.auth.own_apps import own_app_of
 from services.auth.ports import CONSENT_REFUSED, Providers, Sessions
 from tidewire.auth.v1.connection_service_pb2 import (
     GRANT_FLOW_TOKEN_EXCHANGE,
@@ -49,9 +50,7 @@ class Unattended:
         return _with_app(grant, spec, app)
 
     def _app(self, spec: ConnectionSpec, family: Family) -> App:
-        if spec.HasField("app"):
-            return App(spec.app.client_id, Secret(spec.app.client_secret))
-        app = self._providers.app(family)
+        app = own_app_of(spec) or self._providers.app(family)
         if app is None:
             raise permanent(APP_MISSING, f"the settings name no app for {family}")
         return app

@@ -96,7 +96,8 @@ class WebhookSecrets:
         if kept is None or not kept.record.HasField("grant"):
             return found
         grant = await self._grants.open(kept)
-        own = [*([grant.app.secret] if grant.app else ()), *grant.webhook_secrets]
+        app = grant.app
+        own = [*((app.secret, *app.former) if app else ()), *grant.webhook_secrets]
         # Imported with secrets of its own, its webhooks are not signed by the service's app.
         apps = () if own else self._app_secrets
         for place, secret in enumerate(apps):

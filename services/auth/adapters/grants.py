@@ -14,9 +14,10 @@ from libs.keys import connection_scope
 from libs.settings import Secret
 from libs.vault import Vault
 from services.auth.adapters.records import RecordStore
-from services.auth.domain.grants import App, Family, Grant
+from services.auth.domain.grants import Family, Grant
+from services.auth.own_apps import app_of, message_of
 from services.auth.ports import Kept
-from tidewire.auth.v1 import connection_service_pb2, record_pb2
+from tidewire.auth.v1 import record_pb2
 
 
 class GrantStore(RecordStore[record_pb2.StoredGrant]):
@@ -77,11 +78,7 @@ def grant_message(grant: Grant) -> record_pb2.Grant:
         accounts=grant.accounts,
     )
     if grant.app is not None:
-        message.app.CopyFrom(
-            connection_service_pb2.OwnApp(
-                client_id=grant.app.client_id, client_secret=grant.app.secret.reveal()
-            )
-        )
+        message.app.CopyFrom(message_of(grant.app))
     for name, instant in _times(grant):
         getattr(message, name).FromDatetime(instant)
     return message
@@ -89,7 +86,6 @@ def grant_message(grant: Grant) -> record_pb2.Grant:
 
 def grant_of(message: record_pb2.Grant) -> Grant:
     """A grant that was sealed."""
-    app = message.app
     return Grant(
         access_token=Secret(message.access_token),
         expires_at=instant_of(message, "expires_at"),
@@ -98,7 +94,7 @@ def grant_of(message: record_pb2.Grant) -> Grant:
         scopes=tuple(message.scopes),
         accounts=tuple(message.accounts),
         shop_cipher=_secret(message.shop_cipher),
-        app=App(app.client_id, Secret(app.client_secret)) if message.HasField("app") else None,
+        app=app_of(message.app) if message.HasField("app") else None,
         webhook_secrets=tuple(map(Secret, message.webhook_secrets)),
     )
 

@@ -36,6 +36,8 @@ class App:
     secret: Secret
     service_id: str = ""
     """TikTok Shop: what the consent page is opened with; not the app's key."""
+    former: tuple[Secret, ...] = ()
+    """Secrets before the last rotation: webhooks may still be signed with them for an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,19 +95,25 @@ class OwnApp(_message.Message):
 
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    FORMER_SECRETS_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     """Client id, app id or app key."""
     client_secret: _builtins.str
     """Its secret."""
+    @_builtins.property
+    def former_secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its secrets before the last rotation: they may still sign webhooks for an hour."""
+
     def __init__(
         self,
         *,
         client_id: _builtins.str = ...,
         client_secret: _builtins.str = ...,
+        former_secrets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "client_secret", b"client_secret", "former_secrets", b"former_secrets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
