@@ -55,7 +55,8 @@ class RpcService:
     some connections or shops may call them without naming one; no other method lets them."""
 
     quiet: frozenset[str] = frozenset()
-    """Methods whose successes are counted and not logged: a line would cost more than the rpc."""
+    """Methods whose successes are counted and not logged: a line costs as much
+    as everything else that we add to an rpc."""
 
 
 @dataclass(kw_only=True)
