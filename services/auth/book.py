@@ -7,8 +7,8 @@ from typing import Final
 
 from libs.connections.index import ConnectionIndex
 from libs.errors import ServiceError, permanent
-from libs.gates import Gates, connection_gate
-from services.auth.ports import Grants, KeptConnection, KeptGrant, Records
+from libs.gates import connection_gate
+from services.auth.ports import Grants, KeptConnection, KeptGrant, Records, ShutGates
 from tidewire.auth.v1 import health_pb2, record_pb2
 from tidewire.connections.v1 import connection_pb2
 from tidewire.delivery.v1 import gate_pb2
@@ -23,7 +23,7 @@ class Book:
     """
 
     def __init__(
-        self, records: Records[record_pb2.StoredConnection], grants: Grants, gates: Gates
+        self, records: Records[record_pb2.StoredConnection], grants: Grants, gates: ShutGates
     ) -> None:
         self._records = records
         self._grants = grants
@@ -56,6 +56,11 @@ class Book:
         """The record of a connection that was not ended."""
         kept = self._records.known(connection_id)
         return None if kept is None or kept.record.removed else kept
+
+    def imported_hash(self, connection_id: str) -> bytes:
+        """What it was imported from, also where it was ended since; empty: from nothing."""
+        kept = self._records.known(connection_id)
+        return b"" if kept is None else kept.record.imported_hash
 
     def existing(self, connection_id: str) -> KeptConnection:
         """The record of a connection.

@@ -92,8 +92,7 @@ class Importer:
         return taken
 
     async def _take(self, item: _Item) -> bool:
-        kept = self._book.kept(item.connection.connection_id)
-        if kept is not None and kept.record.imported_hash == item.digest:
+        if self._book.imported_hash(item.connection.connection_id) == item.digest:
             return False
         await self._linking.store_grant(item.connection.connection_id, item.family, item.grant)
         await self._linking.store_connection(item.connection, imported_hash=item.digest)

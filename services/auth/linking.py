@@ -121,19 +121,22 @@ class Linking:
     async def store_connection(
         self, connection: Connection, *, imported_hash: bytes = b""
     ) -> KeptConnection:
-        """Stores a connection; one that was ended begins anew."""
+        """Stores a connection; one that was ended begins anew.
+
+        One that is connected again keeps its settings, but for those that are named this time; one
+        that comes from a file is as the file says.
+        """
 
         def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
             known = record.connection
-            new = record_pb2.StoredConnection(imported_hash=imported_hash)
+            # A file that says what it said before must not undo what a person did meanwhile.
+            new = record_pb2.StoredConnection(imported_hash=imported_hash or record.imported_hash)
             new.connection.CopyFrom(connection)
             if record.removed or not known.connection_id:
                 return new
             if not imported_hash:
-                # Connected again: when it began and where it sells is known already.
-                new.connection.active_since.CopyFrom(known.active_since)
-                new.connection.country = connection.country or known.country
-                new.connection.currency = connection.currency or known.currency
+                new.connection.CopyFrom(known)
+                _merge_named(connection, new.connection)
             if record.HasField("webhooks"):
                 new.webhooks.healed = record.webhooks.healed
             return new
@@ -419,6 +422,20 @@ def _refuse_paths(known: Connection, mask: FieldMask) -> None:
                 + ", ".join(sorted(_CHANGEABLE)),
                 path="update_mask",
             )
+
+
+def _merge_named(connection: Connection, into: Connection) -> None:
+    """Takes over what `connection` says beyond defaults; when it began stays as it was."""
+    into.country = connection.country or into.country
+    into.currency = connection.currency or into.currency
+    settings = connection.WhichOneof("settings")
+    if settings is None:
+        return
+    said, known = getattr(connection, settings), getattr(into, settings)
+    for field, _ in said.ListFields():
+        # Merging appends to lists and maps, and what was named is all that is meant.
+        known.ClearField(field.name)
+    known.MergeFrom(said)
 
 
 def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:

@@ -12,6 +12,7 @@ from services.auth.domain.scopes import Use
 from services.auth.domain.subscriptions import Found, Wanted
 from tidewire.auth.v1 import connection_service_pb2, health_pb2, record_pb2
 from tidewire.connections.v1.connection_pb2 import Connection
+from tidewire.delivery.v1 import gate_pb2
 
 GRANT_REVOKED: Final = "grant_revoked"
 """AUTH: the provider no longer knows the grant, or its refresh token is used up or too old."""
@@ -256,6 +257,13 @@ class Forgetting(Protocol):
 
     async def forget(self, scope: str) -> None:
         """Throws the data keys of a scope away: what they sealed is no more."""
+
+
+class ShutGates(Protocol):
+    """Which gates are shut."""
+
+    def shut(self, name: str) -> gate_pb2.Gate | None:
+        """The gate where it is shut; None where it is open."""
 
 
 class Overview(Protocol):

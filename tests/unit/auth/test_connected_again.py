@@ -1,0 +1,157 @@
+"""What stays of a connection that is connected again, or imported again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from libs.bus.commit_log import MemoryLog
+from libs.keys import MemoryKeySource
+from libs.settings import Secret
+from libs.vault import Vault
+from services.auth.adapters.grants import GrantStore
+from services.auth.adapters.records import connection_records
+from services.auth.book import Book
+from services.auth.domain.grants import Grant
+from services.auth.importer import Importer
+from services.auth.linking import Linking
+from services.auth.ports import Place
+from tests.fakes.provider import PlayedProvider, PlayedProviders
+from tests.fakes.virtual_clock import VirtualClock
+from tidewire.auth.v1 import connection_service_pb2 as pb
+from tidewire.connections.v1 import connection_pb2
+from tidewire.delivery.v1 import gate_pb2
+
+FILE = """
+connections:
+  - shop: example
+    country: US
+    currency: USD
+    active_since: 2026-11-01T00:00:00Z
+    shopify: {webhook_secrets: [w1]}
+    tiktok_events: [{access_token: from-file, pixel_code: C1, shadow: true}]
+"""
+PIXEL = "example.events.C1"
+
+
+class Open:
+    """Gates that are all open."""
+
+    def shut(self, name: str) -> gate_pb2.Gate | None:
+        return None
+
+
+class Nobody:
+    """Is asked nothing and told nothing that matters here."""
+
+    async def place(self, shop: str) -> Place:
+        return Place("US", "USD")
+
+    async def forget(self, scope: str) -> None:
+        pass
+
+    def soon(self, shop: str) -> None:
+        pass
+
+
+class House:
+    """The token service's inside, in memory."""
+
+    def __init__(
+        self, file: Path, log: MemoryLog | None = None, keys: MemoryKeySource | None = None
+    ) -> None:
+        self.log, clock = log or MemoryLog(), VirtualClock()
+        self.keys = keys or MemoryKeySource()
+        self.records = connection_records(self.log)
+        self.grants = GrantStore(self.log, Vault(self.keys))
+        self.book = Book(self.records, self.grants, Open())
+        nobody = Nobody()
+        self.linking = Linking(
+            book=self.book,
+            records=self.records,
+            grants=self.grants,
+            providers=PlayedProviders(PlayedProvider()),
+            places=nobody,
+            forgetting=nobody,
+            clock=clock,
+            attention=nobody,
+            told=lambda *_: None,
+        )
+        self.file = file
+        self.importer = Importer(file, self.book, self.linking)
+
+    def restarted(self) -> House:
+        """Another process on what this one has stored."""
+        other = House(self.file, self.log, self.keys)
+        for stored in self.log.newest.values():
+            is_connection = ".connections." in stored.subject
+            (other.records if is_connection else other.grants).take(stored)
+        return other
+
+    async def connect_pixel(self, **settings: object) -> str:
+        spec = pb.ConnectionSpec(
+            shop="example",
+            kind=connection_pb2.CONNECTION_KIND_TIKTOK_EVENTS,
+            tiktok_events=connection_pb2.EventsSettings(pixel_code="C1", **settings),  # type: ignore[arg-type]
+        )
+        grant = Grant(access_token=Secret("by-oauth"))
+        return await self.linking.connect(spec, pb.GRANT_FLOW_UNSPECIFIED, grant)
+
+    async def token(self) -> str:
+        kept = self.grants.known(PIXEL)
+        assert kept is not None
+        return (await self.grants.open(kept)).access_token.reveal()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "connections.yaml"
+    path.write_text(FILE)
+    return path
+
+
+async def test_a_file_that_says_the_same_does_not_undo_what_a_person_connected(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.connect_pixel()
+
+    other = house.restarted()
+    taken = await other.importer.look()
+
+    assert (taken, await other.token()) == (0, "by-oauth")
+
+
+async def test_a_file_that_says_the_same_does_not_bring_back_what_was_revoked(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.linking.revoke(PIXEL)
+
+    other = house.restarted()
+    taken = await other.importer.look()
+
+    assert (taken, other.book.kept(PIXEL)) == (0, None)
+
+
+async def test_a_file_that_says_something_new_is_taken_in(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    _write(file, FILE.replace("from-file", "newer"))
+
+    taken = await house.importer.look()
+
+    assert (taken, await house.token()) == (1, "newer")
+
+
+async def test_settings_stay_that_are_not_named_when_a_pixel_is_connected_again(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+
+    await house.connect_pixel(test_event_code="T1")
+
+    settings = house.book.status(PIXEL).connection.tiktok_events
+    assert (settings.shadow, settings.test_event_code) == (True, "T1")
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
