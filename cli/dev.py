@@ -82,8 +82,10 @@ async def run_dev(directory: Path, environ: Mapping[str, str], *, live: bool) ->
         _say(f"already in use on 127.0.0.1: {', '.join(map(str, taken))}. Is another one running?")
         return 2
     url = environ.get(_LIVE_SETTING, _LIVE_URL) if live else None
-    async with Stack(directory, environ, ports=ports, tiktok_url=url) as stack:
-        _write_example(stack, datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC))
+    async with Stack(directory, environ, ports=ports, tiktok_url=url, live=live) as stack:
+        if not live:
+            # Real services would be asked about a store that does not exist.
+            _write_example(stack, datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC))
         _say(f"starting NATS, services{'' if live else ' and sandbox'} in {stack.directory}")
         names = [name for name in SERVICES if not (live and name == "sandbox")]
         starting = asyncio.create_task(stack.start_all(names))

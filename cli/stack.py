@@ -110,10 +110,13 @@ class Stack:
         ports: Ports | None = None,
         tiktok_url: str | None = None,
         nats: Nats | None = None,
+        live: bool = False,
     ) -> None:
+        """`live`: the providers are those of the settings, the real ones unless they say other."""
         self.directory = directory.absolute()
         self._environ = dict(environ)
         self._tiktok_url = tiktok_url
+        self._live = live
         self.ports = ports or Ports()
         self.nats: Nats = nats or NatsServer(
             directory=self.directory / "nats",
@@ -188,7 +191,7 @@ class Stack:
             "TIDEWIRE_STATE_DIR": str(self.state_dir),
             "TIDEWIRE_STREAM_SCALE_MIB": self._environ.get("TIDEWIRE_STREAM_SCALE_MIB", "256"),
             "TIDEWIRE_TIKTOK_API_BASE_URL": self.tiktok_url,
-            "TIDEWIRE_SHOPIFY_BASE_URL": f"{self.sandbox_url}/shopify/{{shop}}",
+            **self._shopify_environment(),
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
             **self._auth_environment(kind),
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
@@ -196,14 +199,22 @@ class Stack:
             "TIDEWIRE_SANDBOX_ADDRESS": f"127.0.0.1:{self.ports.sandbox}",
         }
 
+    def _shopify_environment(self) -> dict[str, str]:
+        if self._live:
+            return {}
+        return {"TIDEWIRE_SHOPIFY_BASE_URL": f"{self.sandbox_url}/shopify/{{shop}}"}
+
     def _auth_environment(self, kind: str) -> dict[str, str]:
         """What the token service is told, and where the others find it if it is among them."""
         if kind != "auth":
             port = self.ports.grpc.get("auth")
             return {"TIDEWIRE_AUTH_ADDRESS": f"127.0.0.1:{port}"} if port else {}
+        pages = {"TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{self.ports.pages}"}
+        if self._live:
+            return pages
         sandbox = self.sandbox_url
         return {
-            "TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{self.ports.pages}",
+            **pages,
             "TIDEWIRE_AUTH_PUBLIC_URL": self.pages_url,
             "TIDEWIRE_AUTH_WEBHOOKS_URL": self.webhooks_url,
             **_SANDBOX_APPS,
