@@ -9,7 +9,6 @@ to use it would kill what the other one got. Evidence: experiment C16 of the des
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from libs.errors import Kind, ServiceError, permanent
 from libs.ids import Random, system_random
 from libs.telemetry import Metrics
 from services.auth.domain.grants import Family, Grant
-from services.auth.domain.timing import backoff_s, refresh_due_s
+from services.auth.domain.timing import backoff_s, seconds
 from services.auth.ports import APP_REFUSED, Grants, KeptGrant, Liveness, Providers
+from services.auth.schedule import Schedule
 from tidewire.auth.v1 import record_pb2
 
 _log = structlog.stdlib.get_logger()
@@ -40,7 +40,7 @@ GRANT_EXPIRED: Final = "grant_expired"
 """It has expired, and nothing came with it that could refresh it."""
 
 _LOOK_S: Final = 0.1
-"""Between looks at an intent of somebody else."""
+"""Between looks at an intent of somebody else, while a caller waits."""
 _GONE_FOR_S: Final = 1.0
 """So long a holder must be missing before another takes over: NATS may just be back."""
 _INTENT_MOST_S: Final = 60.0
@@ -85,7 +85,7 @@ class Refresher:
         self._ended = ended
         self._under_way: dict[str, asyncio.Task[KeptGrant]] = {}
         self._stopping = asyncio.Event()
-        self._schedule = _Schedule(clock, random)
+        self._schedule = Schedule(clock, random)
         self._background = asyncio.Semaphore(_AT_ONCE)
         self._metrics = metrics
         metrics.gauge(metric_names.GRANTS_ENDED, self._count_ended)
@@ -183,7 +183,7 @@ class Refresher:
     async def _in_background(self, connection_id: str) -> None:
         try:
             kept = self._grants.known(connection_id)
-            if kept is not None:
+            if kept is not None and not await self._in_good_hands(kept):
                 newer_than = kept.record.token_revision
                 await self.refreshed(connection_id, newer_than=newer_than)
         except ServiceError as error:
@@ -193,6 +193,14 @@ class Refresher:
             kept = self._grants.known(connection_id)
             if kept is not None:
                 self._schedule.plan(kept, again=True)
+
+    async def _in_good_hands(self, kept: KeptGrant) -> bool:
+        """Whether somebody else is at it and lives."""
+        intent = kept.record.intent
+        if intent.holder in {"", self._liveness.owner}:
+            return False
+        stands_s = self._clock.now_ns() / 1e9 - seconds(intent.begun_at.ToNanoseconds())
+        return stands_s < _INTENT_MOST_S and await self._liveness.lives(intent.holder)
 
     async def _refresh(self, connection_id: str, newer_than: int) -> KeptGrant:
         waiting: Waiting | None = None
@@ -362,77 +370,6 @@ class Refresher:
         )
 
 
-class _Schedule:
-    """When each connection is next to be refreshed in the background."""
-
-    def __init__(self, clock: Clock, random: Random) -> None:
-        self._clock = clock
-        self._random = random
-        self._due: dict[str, tuple[float, int]] = {}
-        self._heap: list[tuple[float, str]] = []
-        self._woken = asyncio.Event()
-
-    def plan(self, kept: KeptGrant, *, again: bool = False) -> None:
-        """Plans the next refresh by what is stored; `again` where one was just tried."""
-        due_s = self._due_s(kept)
-        known = self._due.get(kept.connection_id)
-        if due_s is None:
-            self._due.pop(kept.connection_id, None)
-            return
-        if known is not None and known[1] == kept.sequence and not again:
-            return
-        if again:
-            due_s = max(due_s, self._clock.now_ns() / 1e9 + 1.0)
-        self._due[kept.connection_id] = (due_s, kept.sequence)
-        heapq.heappush(self._heap, (due_s, kept.connection_id))
-        if self._heap[0][1] == kept.connection_id:
-            self.wake()
-
-    def due(self) -> list[str]:
-        """Those that are due now; each is planned anew before it is due again."""
-        now_s = self._clock.now_ns() / 1e9
-        found = []
-        while self._heap and self._heap[0][0] <= now_s:
-            due_s, connection_id = heapq.heappop(self._heap)
-            known = self._due.get(connection_id)
-            if known is not None and known[0] == due_s:
-                found.append(connection_id)
-        return found
-
-    async def wait(self, stopping: asyncio.Event) -> None:
-        """Returns when the next one is due, or something has changed."""
-        if stopping.is_set():
-            return
-        self._woken.clear()
-        wait_s = self._heap[0][0] - self._clock.now_ns() / 1e9 if self._heap else 60.0
-        if wait_s <= 0:
-            return
-        sleep = asyncio.create_task(self._clock.sleep(min(wait_s, 60.0)))
-        woken = asyncio.create_task(self._woken.wait())
-        try:
-            await asyncio.wait((sleep, woken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleep, woken):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-
-    def wake(self) -> None:
-        """Has `wait` return."""
-        self._woken.set()
-
-    def _due_s(self, kept: KeptGrant) -> float | None:
-        record = kept.record
-        if record.needs_reauthorization or not record.HasField("expires_at"):
-            return None
-        expires_s = seconds(record.expires_at.ToNanoseconds())
-        if not record.can_refresh:
-            return expires_s
-        granted_s = seconds(record.granted_at.ToNanoseconds())
-        due_s = refresh_due_s(granted_s, expires_s, draw=self._random())
-        return max(due_s, seconds(record.retry_at.ToNanoseconds()))
-
-
 def granted(record: record_pb2.StoredGrant, now_ns: int) -> record_pb2.StoredGrant:
     """A record for a new grant over an old one: its revision is higher, all trouble is over."""
     new = record_pb2.StoredGrant(
@@ -472,11 +409,6 @@ def _failed(kept: KeptGrant, wait_s: float) -> ServiceError:
 def domain_of(connection_id: str) -> str:
     """The myshopify domain of a connection's shop: its id begins with the handle."""
     return connection_id.partition(".")[0] + DOMAIN_SUFFIX
-
-
-def seconds(nanos: int) -> float:
-    """Seconds of an instant in nanoseconds."""
-    return nanos / 1e9
 
 
 def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:

@@ -7,9 +7,9 @@ from typing import Final
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from services.auth.domain.grants import Family, Grant
-from services.auth.domain.timing import margin_s
+from services.auth.domain.timing import margin_s, seconds
 from services.auth.ports import Grants, KeptGrant, Providers
-from services.auth.refresher import Refresher, needs_person, seconds, unknown
+from services.auth.refresher import Refresher, needs_person, unknown
 from tidewire.auth.v1 import record_pb2, token_service_pb2
 from tidewire.auth.v1.token_service_pb2 import (
     TOKEN_STATE_NEEDS_REAUTHORIZATION,

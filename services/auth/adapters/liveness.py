@@ -7,12 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import structlog
 from nats.aio.client import Client
 
 from libs.bus import subjects
 from libs.bus.commit_log import CommitLog
 from libs.bus.lease import Lease
 from libs.clock import Clock
+
+_log = structlog.stdlib.get_logger()
 
 LASTS_S: Final = 2
 """A killed process is missed within it: a refresh that it had begun is finished by another."""
@@ -44,6 +47,8 @@ class ReplicaLiveness:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Renews the lease until `stop`."""
+        # Intents name their holder by it, and nothing else tells which process that is.
+        _log.info("replica_lives", owner=self.owner)
         while not self._stopping.is_set() or self._busy():
             if await self._lease.hold():
                 ready()

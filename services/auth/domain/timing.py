@@ -43,3 +43,8 @@ def backoff_s(failures: int, *, draw: float) -> float:
     doublings = min(max(failures - 1, 0), _DOUBLINGS_MOST)
     most_s = min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0**doublings)
     return most_s * (0.5 + 0.5 * draw)
+
+
+def seconds(nanos: int) -> float:
+    """Seconds of an instant in nanoseconds."""
+    return nanos / 1e9

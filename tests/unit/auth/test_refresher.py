@@ -71,6 +71,51 @@ async def test_with_strict_rotation_that_loss_is_found_within_five_seconds() -> 
     assert (await second.record()).error_code == "grant_revoked"
 
 
+async def test_a_holder_killed_long_before_the_expiry_is_missed_although_nobody_asks() -> None:
+    house = House(replicas=2, strict=True)
+    await house.connect()
+    first, second = house.replicas
+    first.provider.pull_when_rotated = True
+
+    async def story() -> None:
+        await house.follow()
+        running = asyncio.create_task(second.refresher.run(lambda: None))
+        lost = asyncio.create_task(first.token())
+        await house.upstream.rotated.wait()
+        house.kill(first)
+        await second.follower.follow()
+        await house.clock.sleep(3)
+        lost.cancel()
+        second.refresher.stop()
+        await running
+
+    await house.clock.drive(story())
+
+    assert second.ended == [ID]
+
+
+async def test_the_background_leaves_an_intent_to_its_living_holder() -> None:
+    house = House(replicas=2)
+    await house.connect()
+    house.upstream.takes_s = 40
+    first, second = house.replicas
+
+    async def story() -> str:
+        await house.follow()
+        running = asyncio.create_task(second.refresher.run(lambda: None))
+        holder = asyncio.create_task(first.token())
+        await house.upstream.rotated.wait()
+        await second.follower.follow()
+        await house.clock.sleep(39)
+        assert not second.refresher.is_busy
+        second.refresher.stop()
+        await running
+        return await holder
+
+    assert await house.clock.drive(story()) == "access-2"
+    assert house.upstream.refreshes == 1
+
+
 async def test_a_holder_that_was_paused_drops_its_answer_unused() -> None:
     house = House()
     await house.connect()
