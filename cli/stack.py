@@ -87,6 +87,9 @@ class Ports:
     webhooks: int = 0
     sandbox: int = 0
     pages: int = 0
+    more_pages: dict[str, int] = field(default_factory=dict)
+    """Of the second and further processes of `auth`."""
+
     grpc: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, int] = field(default_factory=dict)
     nats: int = 0
@@ -193,7 +196,7 @@ class Stack:
             "TIDEWIRE_TIKTOK_API_BASE_URL": self.tiktok_url,
             **self._shopify_environment(),
             "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{self.ports.webhooks}",
-            **self._auth_environment(kind),
+            **self._auth_environment(name, kind),
             f"TIDEWIRE_{service}_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
             f"TIDEWIRE_{service}_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
             "TIDEWIRE_SANDBOX_ADDRESS": f"127.0.0.1:{self.ports.sandbox}",
@@ -204,18 +207,20 @@ class Stack:
             return {}
         return {"TIDEWIRE_SHOPIFY_BASE_URL": f"{self.sandbox_url}/shopify/{{shop}}"}
 
-    def _auth_environment(self, kind: str) -> dict[str, str]:
+    def _auth_environment(self, name: str, kind: str) -> dict[str, str]:
         """What the token service is told, and where the others find it if it is among them."""
         if kind != "auth":
             port = self.ports.grpc.get("auth")
             return {"TIDEWIRE_AUTH_ADDRESS": f"127.0.0.1:{port}"} if port else {}
-        pages = {"TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{self.ports.pages}"}
+        place = f"127.0.0.1:{self.ports.more_pages.get(name, self.ports.pages)}"
+        pages = {"TIDEWIRE_AUTH_HTTP_ADDRESS": place}
         if self._live:
             return pages
         sandbox = self.sandbox_url
         return {
             **pages,
-            "TIDEWIRE_AUTH_PUBLIC_URL": self.pages_url,
+            # Its own: there is nothing in front of several that would spread requests.
+            "TIDEWIRE_AUTH_PUBLIC_URL": f"http://{place}",
             "TIDEWIRE_AUTH_WEBHOOKS_URL": self.webhooks_url,
             **_SANDBOX_APPS,
             "TIDEWIRE_TIKTOK_CONSENT_URL": f"{sandbox}/portal/auth",
@@ -336,7 +341,7 @@ class Stack:
 
     def _choose_ports(self, names: Sequence[str]) -> None:
         names = [name for name in names if name != "sandbox"]
-        wanted = 3 + 2 * len(names)
+        wanted = 3 + 3 * len(names)
         free = iter(_free_ports(wanted))
         self.ports.webhooks = self.ports.webhooks or next(free)
         self.ports.sandbox = self.ports.sandbox or next(free)
@@ -344,6 +349,8 @@ class Stack:
         for name in names:
             self.ports.grpc.setdefault(name, next(free))
             self.ports.metrics.setdefault(name, next(free))
+            if name.startswith("auth#"):
+                self.ports.more_pages.setdefault(name, next(free))
 
     def _ready_url(self, name: str) -> str:
         if name == "sandbox":
