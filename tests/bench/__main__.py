@@ -27,6 +27,7 @@ from tests.bench.normalizer import normalizer
 from tests.bench.options import ROOT, Options
 from tests.bench.report import Report, Section, heading_text, markdown, section_text, with_results
 from tests.bench.rewrap import rewrap
+from tests.bench.tokens import tokens
 from tests.bench.transform import transform
 
 Say = Callable[[str], None]
@@ -41,6 +42,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "fairness": fairness,
     "limiter": limiter,
     "rewrap": rewrap,
+    "tokens": tokens,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _SECONDS: Final = 4.0

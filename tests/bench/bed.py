@@ -168,7 +168,7 @@ class Bed:
             connections = connections_yaml(shops, plan_pixels(shops))
         self._connections.write_text(connections, encoding="utf-8")
         create_kek(self.kek_file)
-        self._certificates = make_certificates(directory / "certificates", SystemClock())
+        self.certificates = make_certificates(directory / "certificates", SystemClock())
 
     def __enter__(self) -> Self:
         try:
@@ -213,6 +213,24 @@ class Bed:
         )
         return await _once_answering(child, f"http://127.0.0.1:{metrics}/readyz")
 
+    async def serve_auth(self) -> Child:
+        """`tidewire serve auth`; its `url` is the address of its gRPC."""
+        grpc, metrics, pages = free_ports(3)
+        child = await Child.start(
+            [sys.executable, "-m", "cli", "serve", "auth"],
+            {
+                **self._service_environment(),
+                **self.certificates.environment("auth"),
+                "TIDEWIRE_AUTH_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
+                "TIDEWIRE_AUTH_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
+                "TIDEWIRE_AUTH_HTTP_ADDRESS": f"127.0.0.1:{pages}",
+                "TIDEWIRE_AUTH_PUBLIC_URL": f"http://127.0.0.1:{pages}",
+            },
+            f"127.0.0.1:{grpc}",
+            self.directory / "logs" / f"auth-{grpc}.log",
+        )
+        return await _once_answering(child, f"http://127.0.0.1:{metrics}/readyz")
+
     async def sandbox(self, latency_ms: int) -> Child:
         """A simulated TikTok that knows the pixels of this bed."""
         (port,) = free_ports(1)
@@ -239,7 +257,7 @@ class Bed:
             "TIDEWIRE_ALLOW_WEAK_FSYNC": str(self._weak_fsync).lower(),
             "TIDEWIRE_STREAM_SCALE_MIB": str(STREAM_SCALE_MIB),
             "TIDEWIRE_CONNECTIONS_FILE": str(self._connections),
-            **self._certificates.environment("operator"),
+            **self.certificates.environment("operator"),
             "TIDEWIRE_RPC_POLICY_FILE": str(ROOT / "deploy" / "policy.yaml"),
             "TIDEWIRE_KEK_FILE": str(self.kek_file),
             "TIDEWIRE_STATE_DIR": str(self.directory / "state"),
