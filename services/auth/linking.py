@@ -91,7 +91,8 @@ class Linking:
         await self.store_connection(connection)
         if spec.kind == CONNECTION_KIND_SHOPIFY:
             await self._complete_place(connection)
-            self._attention.soon(connection.shop)
+        # Of every kind: another use of the store needs further topics from it, and now.
+        self._attention.soon(connection.shop)
         self._told(connection.connection_id, connection_pb2.CONNECTION_STATE_ACTIVE, "connected")
         return connection.connection_id
 
