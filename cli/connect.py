@@ -156,7 +156,8 @@ async def _flown(
     begun = await call(
         stub.BeginConnection, pb.BeginConnectionRequest(spec=spec, flow=flow), timeout_s=_CALL_S
     )
-    print(f"open in a browser, within 15 minutes:\n\n  {begun.url}\n")
+    # Flushed: where it goes through a pipe, somebody waits at the other end to open it.
+    print(f"open in a browser, within 15 minutes:\n\n  {begun.url}\n", flush=True)
     # Without a display some browsers would take the terminal over.
     if browser and (os.environ.get("DISPLAY") or os.environ.get("BROWSER") or os.name != "posix"):
         webbrowser.open(begun.url)
