@@ -9,26 +9,24 @@ import argparse
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 from cli.sandbox import Settings as SandboxSettings
-from libs import keys, metric_names, resources
-from libs.bus import streams, subjects
+from libs import metric_names
 from libs.foundation import CommonSettings
 from libs.settings import PREFIX, Described, Secret, describe
+from services.auth.settings import Settings as AuthSettings
 from services.delivery.settings import Settings as DeliverySettings
-from services.events.adapters.outcomes import _INDEX_TTL_S, event_subject
 from services.events.settings import Settings as EventsSettings
 from services.ingest.settings import Settings as IngestSettings
 from tools.docs_api import NOTE, api_page, table
+from tools.docs_subjects import subjects_table
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = ("libs", "services", "cli")
-
-_DAY_S: Final = 86_400
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -77,6 +75,7 @@ def settings_page() -> str:
     parts = [
         _SETTINGS_HEAD + _secrets_sentence(),
         _settings_section("Every service", "", CommonSettings, frozenset()),
+        _settings_section("auth", _run("serve auth"), AuthSettings, shared),
         _settings_section("ingest", _run("serve ingest"), IngestSettings, shared),
         _settings_section("events", _run("serve events"), EventsSettings, shared),
         _settings_section("delivery", _run("serve delivery"), DeliverySettings, shared),
@@ -113,19 +112,16 @@ def _settings_row(row: Described, bounds: Mapping[str, Any]) -> tuple[str, str, 
 
 def _secrets_sentence() -> str:
     """Which variables the rule for secrets is about; annotations are text, hence the comparison."""
-    classes = (IngestSettings, EventsSettings, DeliverySettings, SandboxSettings)
+    classes = (AuthSettings, IngestSettings, EventsSettings, DeliverySettings, SandboxSettings)
     names = {
         PREFIX + spec.metadata["env"]
         for cls in classes
         for spec in fields(cls)
         if Secret.__name__ in str(spec.type)
     }
-    if names:
-        return "They are: " + ", ".join(f"`{name}`" for name in sorted(names)) + ".\n"
-    return (
-        "No variable below is one yet: secrets are in the connections file\n"
-        "([connections.md](connections.md)) and in the file that `TIDEWIRE_KEK_FILE` names.\n"
-    )
+    listed = ", ".join(f"`{name}`" for name in sorted(names))
+    tokens = "Tokens of connections are no settings: [connecting.md](connecting.md)"
+    return f"They are: {listed}. {tokens}.\n"
 
 
 def _telemetry_section() -> str:
@@ -193,152 +189,6 @@ def _constants_used() -> frozenset[str]:
         for path in (ROOT / folder).rglob("*.py"):
             found.update(re.findall(r"\bmetric_names\.([A-Z_]+)\b", path.read_text("utf-8")))
     return frozenset(found)
-
-
-# -- subjects ------------------------------------------------------------------------------------
-
-
-def subjects_table() -> str:
-    """The table of streams and subjects, for ARCHITECTURE.md."""
-    rows = [
-        (f"`{stream}`", f"`{subject}`", lives, message, meaning)
-        for stream, subject, lives, message, meaning in _subject_rows()
-    ]
-    return table(("stream", "subject", "lives", "message", "what it is"), rows)
-
-
-def _subject_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    yield from _coming_rows()
-    yield from _ending_rows()
-
-
-def _coming_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """What is stored of deliveries."""
-    commerce = subjects.COMMERCE
-    yield (
-        subjects.WEBHOOKS,
-        subjects.webhook("<source>"),
-        _age(subjects.WEBHOOKS),
-        "`ingest.v1.DeliverySegment`",
-        "deliveries as received, packed: one message is one group commit",
-    )
-    yield (
-        commerce,
-        _pattern(lambda shop: subjects.state("KIND", shop, "ID")),
-        f"for ever; {_short_lived()}",
-        "`commerce.v1.StateRecord`",
-        "the newest version of each resource",
-    )
-    yield (
-        commerce,
-        _pattern(lambda shop: subjects.fact("KIND", shop, "FACT-ID")),
-        _span(resources.FACT_TTL_S),
-        "`commerce.v1.FactRecord`",
-        "what happened, with all that a sink needs",
-    )
-    yield (
-        commerce,
-        _pattern(lambda shop: subjects.seen(shop, "DELIVERY-ID")),
-        _span(resources.SEEN_TTL_S),
-        "`commerce.v1.SeenRecord`",
-        "the dedupe marker, and what became of the delivery",
-    )
-
-
-def _ending_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """What is stored of how they end, and of what waits."""
-    outcomes = subjects.OUTCOMES
-    yield (
-        outcomes,
-        _pattern(lambda shop: subjects.outcome("SINK", shop, "UNIT")),
-        _age(outcomes),
-        "`delivery.v1.Outcome`",
-        "how one unit ended at one sink; the first one stays",
-    )
-    yield (
-        outcomes,
-        _pattern(lambda shop: event_subject(shop, "EVENT-ID", "SINK")).replace(
-            "<by_event>", subjects.BY_EVENT
-        ),
-        _span(_INDEX_TTL_S),
-        "text",
-        "the subject of the outcome that an event id belongs to",
-    )
-    yield (
-        outcomes,
-        _pattern(lambda shop: subjects.letter_fate(shop, "LETTER-ID")),
-        _age(outcomes),
-        "`delivery.v1.DeadLetterFate`",
-        "what was decided about a dead letter; the first decision stays",
-    )
-    yield (
-        subjects.PARKED,
-        _pattern(lambda _: subjects.parked("ingest", "SHOP")),
-        _age(subjects.PARKED),
-        "`ingest.v1.Delivery`",
-        "deliveries of shops that nobody has connected",
-    )
-    yield (
-        subjects.PARKED,
-        _pattern(lambda _: subjects.parked("events", "CONNECTION")),
-        _age(subjects.PARKED),
-        "`delivery.v1.ParkedUnit`",
-        "references to facts that wait for their connection, or behind others that do",
-    )
-    yield (
-        subjects.DEAD_LETTERS,
-        _pattern(lambda shop: subjects.dead_letter("SERVICE", "REASON", shop)),
-        _age(subjects.DEAD_LETTERS),
-        "`delivery.v1.DeadLetter`",
-        "what was given up, whole, with its reason and trace",
-    )
-    yield (
-        f"KV_{keys.BUCKET}",
-        f"$KV.{keys.BUCKET}.<shop>.<key id>",
-        "for ever",
-        "bytes",
-        "the shops' data keys, wrapped by the key-encryption key",
-    )
-    yield from _bucket_rows()
-
-
-def _bucket_rows() -> Iterator[tuple[str, str, str, str, str]]:
-    """The buckets that replicas share."""
-    yield _bucket(subjects.LIMITS, "<limit>", "bytes", "how far a limit is spent or reserved")
-    yield _bucket(subjects.CIRCUITS, "<kind>.<name>", "`delivery.v1.Gate`", "what is shut, and why")
-    yield _bucket(subjects.LEASES, "<name>", "text", "who does what one replica does at a time")
-    yield _bucket(
-        subjects.WATERMARKS,
-        "reconcile.<kind>.<shop>",
-        "JSON",
-        "up to when a shop was compared with Shopify",
-    )
-
-
-def _bucket(bucket: str, key: str, message: str, what: str) -> tuple[str, str, str, str, str]:
-    lives = "15 s" if bucket == subjects.LEASES else "for ever"
-    return (subjects.bucket_stream(bucket), subjects.in_bucket(bucket, key), lives, message, what)
-
-
-def _pattern(subject_of: Callable[[str], str]) -> str:
-    """The subject that `subject_of` gives a shop, its variable tokens in angle brackets."""
-    subject = subject_of("SHOP").replace(f".{subjects.lane('SHOP')}.", ".<lane>.")
-    return re.sub(r"[A-Z][A-Z-]*", lambda found: f"<{found[0].lower().replace('-', ' ')}>", subject)
-
-
-def _age(stream: str) -> str:
-    spec = next(spec for spec in streams.specs() if spec.name == stream)
-    return _span(spec.max_age_ns // 1_000_000_000)
-
-
-def _span(seconds: int) -> str:
-    return f"{seconds // _DAY_S} d" if seconds > 3 * _DAY_S else f"{seconds // 3_600} h"
-
-
-def _short_lived() -> str:
-    kinds = " and ".join(f"{resources.NAMES[kind]}s" for kind in resources.STATE_TTL_S)
-    lives = {_span(seconds) for seconds in resources.STATE_TTL_S.values()}
-    return f"{kinds} {', '.join(sorted(lives))}"
 
 
 # -- modules -------------------------------------------------------------------------------------

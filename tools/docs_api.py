@@ -41,6 +41,9 @@ _API_HEAD: Final = f"""\
 | `IngestService` | `tidewire serve ingest`, not as normalizer | `TIDEWIRE_INGEST_GRPC_ADDRESS` |
 | `CommerceService` | the same | the same |
 | `EventsService` | `tidewire serve events` | `TIDEWIRE_EVENTS_GRPC_ADDRESS` |
+| `DeadLetterService` | `tidewire serve delivery` | `TIDEWIRE_DELIVERY_GRPC_ADDRESS` |
+| `GateService`, `LedgerService`, `LimiterService` | the same | the same |
+| `ConnectionService`, `TokenService` | `tidewire serve auth` | `TIDEWIRE_AUTH_GRPC_ADDRESS` |
 
 Callers prove who they are by certificate or token, and a policy says what each may call:
 [callers.md](callers.md). Each server has health (`grpc.health.v1`) and reflection. Messages may
@@ -51,7 +54,7 @@ have up to 8 MiB.
 - Other errors carry `google.rpc.ErrorInfo` with a stable code in `reason`, and `RetryInfo` where it
   helps to wait. [libs/rpc/errors.py](../libs/rpc/errors.py) has the status of each kind of error.
 - Metadata `traceparent` (W3C) continues the caller's trace.
-- *Personal* marks personal data: do not log such a field.
+- *Personal* marks personal data, *Secret* what opens something: log neither.
 
 Schemas are in [protos/](../protos/tidewire); their Python code is generated into `gen/`.
 """
@@ -137,7 +140,6 @@ def _message_section(schemas: Schemas, full_name: str) -> str:
 def _field_row(
     schemas: Schemas, full_name: str, number: int, field: FieldDescriptorProto
 ) -> tuple[str, str, str, str]:
-    personal = "*Personal.* " if field.options.Extensions[pii_pb2.pii] else ""
     named = _link(field.type_name) if field.type_name else _SCALARS[field.type]
     if field.type_name.endswith("Entry"):
         named = "map of string to string"
@@ -147,9 +149,16 @@ def _field_row(
     return (
         f"`{field.name}`",
         named,
-        personal + schemas.comment(full_name, 2, number),
+        _care(field) + schemas.comment(full_name, 2, number),
         f"`{rules}`" if rules else "",
     )
+
+
+def _care(field: FieldDescriptorProto) -> str:
+    """Why a field belongs in no log; empty where it may."""
+    if field.options.Extensions[pii_pb2.pii]:
+        return "*Personal.* "
+    return "*Secret.* " if field.options.debug_redact else ""
 
 
 def _rules(field: FieldDescriptorProto) -> str:
