@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -77,9 +77,47 @@ class Readiness:
                 yield told
             await changed.wait()
 
+    async def until(self, names: Collection[str]) -> None:
+        """Returns once each of `names` is ready."""
+        while not self._awaited.isdisjoint(names):
+            await self._changed.wait()
+
     def _announce(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+
+class Afterwards:
+    """A part that begins once others of its process are ready: it answers with what they know."""
+
+    def __init__(self, part: Part, readiness: Readiness, names: Collection[str]) -> None:
+        self._part = part
+        self._readiness = readiness
+        self._names = names
+        self._stopping = asyncio.Event()
+        self.is_running = False
+        """Whether it has begun and not yet finished what is in hand."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Waits for the others, then works as the part itself does."""
+        others = asyncio.create_task(self._readiness.until(self._names))
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((others, stopped), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            others.cancel()
+            stopped.cancel()
+        if self._stopping.is_set():
+            return
+        self.is_running = True
+        try:
+            await self._part.run(ready)
+        finally:
+            self.is_running = False
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._part.stop()
 
 
 async def run_parts(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from aiohttp import ClientSession
 
@@ -14,12 +15,13 @@ from libs.bus import subjects
 from libs.bus.consumer import Consumer
 from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.follow import bucket_follower
+from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.lease import Lease
 from libs.foundation import Ground, OpsPart, own_keys
 from libs.gates import GateBook
 from libs.http.session import http_session
 from libs.keys import KvKeySource
-from libs.lifecycle import Part
+from libs.lifecycle import Afterwards, Part
 from libs.limits import Limiter
 from libs.rpc.server import RpcService
 from libs.shopify.admin import ShopifyAdmin
@@ -96,6 +98,11 @@ async def auth(settings: Settings, base: Ground) -> AsyncIterator[Mapping[str, P
             scopes=_scopes(settings),
             random_bytes=secrets.token_bytes,
         )
+        services = [_token_service(core, webhook_secrets, keys), _connections(core, connecting)]
+        grpc = _after(
+            base, base.rpc_server(settings.grpc_address, services), *_KNOWN, "webhook-secrets"
+        )
+        core.audit.keep_while(lambda: grpc.is_running)
         yield {
             "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
             "liveness": core.liveness,
@@ -104,66 +111,123 @@ async def auth(settings: Settings, base: Ground) -> AsyncIterator[Mapping[str, P
             "gates": core.gates,
             "connections": core.records_follower,
             "grants": core.grants_follower,
-            "webhook-secrets": webhook_secrets,
+            "webhook-secrets": _after(base, webhook_secrets, "grants"),
             "refresher": core.refresher,
-            "importer": Importer(settings.connections_file, core.book, core.linking),
-            "keeper": core.keeper,
-            "stores": _stores(base, keys, core),
-            "grpc": base.rpc_server(
-                settings.grpc_address,
-                [
-                    _token_service(core, webhook_secrets, keys),
-                    _connection_service(core, connecting),
-                ],
+            "importer": _after(
+                base, Importer(settings.connections_file, core.book, core.linking), *_KNOWN
             ),
-            "http": _http(settings, base, core, connecting, signing, public_url),
+            "keeper": _after(base, core.keeper, *_KNOWN),
+            "stores": _after(base, _stores(base, keys, core), *_KNOWN),
+            "grpc": grpc,
+            "http": _after(
+                base, _http(settings, base, core, connecting, signing, public_url), *_KNOWN
+            ),
         }
+
+
+_KNOWN: Final = ("gates", "connections", "grants")
+"""Until these have been read to their end, a connection that is not known may well be there."""
+
+
+def _after(base: Ground, part: Part, *names: str) -> Afterwards:
+    return Afterwards(part, base.readiness, names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    """Grants, and what hands out their tokens."""
+
+    grants: GrantStore
+    leases: JetStreamLog
+    owner: str
+    liveness: ReplicaLiveness
+    providers: SettingsProviders
+    events: ConnectionEvents
+    refresher: Refresher
+    tokens: Tokens
+
+
+def _tokens(settings: Settings, base: Ground, keys: KvKeySource, session: ClientSession) -> _Tokens:
+    grants = GrantStore(base.log(subjects.bucket_stream(subjects.TOKENS)), Vault(keys))
+    leases = base.log(subjects.bucket_stream(subjects.LEASES))
+    owner = base.ids.new()
+    liveness = ReplicaLiveness(base.nats, leases, base.clock, owner)
+    providers = SettingsProviders(settings, session, base.clock)
+    events = ConnectionEvents(base.nats, base.clock, base.ids)
+    refresher = Refresher(grants, providers, liveness, base.clock, base.metrics, ended=events.ended)
+    liveness.keep_while(lambda: refresher.is_busy)
+    return _Tokens(
+        grants=grants,
+        leases=leases,
+        owner=owner,
+        liveness=liveness,
+        providers=providers,
+        events=events,
+        refresher=refresher,
+        tokens=Tokens(grants, refresher, providers, base.clock),
+    )
 
 
 def _core(
     settings: Settings, base: Ground, keys: KvKeySource, session: ClientSession, limiter: Limiter
 ) -> _Core:
+    held = _tokens(settings, base, keys, session)
     records = connection_records(base.log(subjects.bucket_stream(subjects.CONNECTIONS)))
-    grants = GrantStore(base.log(subjects.bucket_stream(subjects.TOKENS)), Vault(keys))
-    leases = base.log(subjects.bucket_stream(subjects.LEASES))
     circuits = base.log(subjects.bucket_stream(subjects.CIRCUITS))
-    owner = base.ids.new()
-    liveness = ReplicaLiveness(base.nats, leases, base.clock, owner)
     gates = GateBook(base.nats, circuits, base.clock, base.metrics)
-    book = Book(records, grants, gates)
+    book = Book(records, held.grants, gates)
     gates.subscribe(book.look_at_gates)
-    providers = SettingsProviders(settings, session, base.clock)
-    events = ConnectionEvents(base.nats, base.clock, base.ids)
-    refresher = Refresher(grants, providers, liveness, base.clock, base.metrics, ended=events.ended)
-    liveness.keep_while(lambda: refresher.is_busy)
-    tokens = Tokens(grants, refresher, providers, base.clock)
-    admin = ShopifyAdmin(
-        base_url=settings.shopify_base_url,
-        api_version=settings.shopify_api_version,
-        session=session,
-        connections=book.index,
-        credentials=OwnCredentials(tokens),
-        limiter=limiter,
-        clock=base.clock,
-        metrics=base.metrics,
+    store_api = ShopifyStores(
+        ShopifyAdmin(
+            base_url=settings.shopify_base_url,
+            api_version=settings.shopify_api_version,
+            session=session,
+            connections=book.index,
+            credentials=OwnCredentials(held.tokens),
+            limiter=limiter,
+            clock=base.clock,
+            metrics=base.metrics,
+        )
     )
-    store_api = ShopifyStores(admin)
     attention = _Attention()
     linking = Linking(
         book=book,
         records=records,
-        grants=grants,
-        providers=providers,
+        grants=held.grants,
+        providers=held.providers,
         places=store_api,
         forgetting=keys,
         clock=base.clock,
         attention=attention,
-        told=events.told,
+        told=held.events.told,
     )
-    lease = Lease(leases, base.clock, LEASE_NAME, owner, lasts_s=LEASE_S)
-    keeper = Keeper(
-        kept=BookedStores(book, linking, tokens),
+    attention.keeper = _keeper(
+        settings, base, held, BookedStores(book, linking, held.tokens), store_api
+    )
+    return _Core(
+        records_follower=bucket_follower(base.nats, subjects.CONNECTIONS, records.take),
+        grants_follower=bucket_follower(base.nats, subjects.TOKENS, held.grants.take),
+        grants=held.grants,
+        liveness=held.liveness,
+        gates=gates,
+        book=book,
+        providers=held.providers,
+        refresher=held.refresher,
+        tokens=held.tokens,
+        linking=linking,
+        keeper=attention.keeper,
         stores=store_api,
+        audit=AuditLog(base.nats, base.clock, base.ids, base.metrics),
+    )
+
+
+def _keeper(
+    settings: Settings, base: Ground, held: _Tokens, kept: BookedStores, stores: ShopifyStores
+) -> Keeper:
+    lease = Lease(held.leases, base.clock, LEASE_NAME, held.owner, lasts_s=LEASE_S)
+    return Keeper(
+        kept=kept,
+        stores=stores,
         lease=lease,
         release=partial(lease.release, base.nats),
         metrics=base.metrics,
@@ -174,22 +238,6 @@ def _core(
             topics_in_app=settings.topics_in_app,
             every_s=settings.keep_every_s,
         ),
-    )
-    attention.keeper = keeper
-    return _Core(
-        records_follower=bucket_follower(base.nats, subjects.CONNECTIONS, records.take),
-        grants_follower=bucket_follower(base.nats, subjects.TOKENS, grants.take),
-        grants=grants,
-        liveness=liveness,
-        gates=gates,
-        book=book,
-        providers=providers,
-        refresher=refresher,
-        tokens=tokens,
-        linking=linking,
-        keeper=keeper,
-        stores=store_api,
-        audit=AuditLog(base.nats, base.clock, base.ids, base.metrics),
     )
 
 
@@ -233,7 +281,7 @@ def _token_service(core: _Core, webhook_secrets: WebhookSecrets, keys: KvKeySour
     )
 
 
-def _connection_service(core: _Core, connecting: Connecting) -> RpcService:
+def _connections(core: _Core, connecting: Connecting) -> RpcService:
     servicer = ConnectionServer(
         book=core.book,
         linking=core.linking,

@@ -30,6 +30,8 @@ _log = structlog.stdlib.get_logger()
 SUBJECT: Final = "audit.auth"
 _EVERY_S: Final = 0.1
 _TOGETHER_MAX: Final = 1_000
+_TOGETHER_BYTES: Final = 512 * 1024
+"""NATS takes a megabyte at once, and the largest record, of 500 connections, is a tenth of that."""
 _WAITING_MAX: Final = 20_000
 _AGAIN_S: Final = 1.0
 
@@ -44,6 +46,7 @@ class AuditLog:
         self._waiting: list[record_pb2.AuditRecord] = []
         self._come = asyncio.Event()
         self._stopping = False
+        self._busy: Callable[[], bool] = lambda: False
         metrics.gauge(metric_names.AUDIT_WAITING, lambda: float(len(self._waiting)))
 
     def note(
@@ -76,14 +79,19 @@ class AuditLog:
         self._waiting.append(record)
         self._come.set()
 
+    def keep_while(self, busy: Callable[[], bool]) -> None:
+        """Goes on after a stop for as long as `busy` says: rpcs under way still hand out."""
+        self._busy = busy
+
     async def run(self, ready: Callable[[], None]) -> None:
         """Stores records until `stop`, then those that still wait."""
         ready()
-        while not self._stopping or self._waiting:
+        while not self._stopping or self._waiting or self._busy():
             if not self._waiting:
                 self._come.clear()
+                wait_s = _EVERY_S if self._stopping else _AGAIN_S
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._come.wait(), _AGAIN_S)
+                    await asyncio.wait_for(self._come.wait(), wait_s)
                 continue
             if not self._stopping:
                 await asyncio.sleep(_EVERY_S)
@@ -95,7 +103,7 @@ class AuditLog:
         self._come.set()
 
     async def _store(self) -> None:
-        some = self._waiting[:_TOGETHER_MAX]
+        some = _first(self._waiting)
         data = record_pb2.AuditRecords(records=some).SerializeToString()
         message_id = self._ids.new()
         while True:
@@ -107,3 +115,13 @@ class AuditLog:
                 continue
             del self._waiting[: len(some)]
             return
+
+
+def _first(records: Sequence[record_pb2.AuditRecord]) -> Sequence[record_pb2.AuditRecord]:
+    """As many as fit into one message; at least one."""
+    some, size = records[:_TOGETHER_MAX], 0
+    for place, record in enumerate(some):
+        size += record.ByteSize()
+        if size > _TOGETHER_BYTES and place:
+            return some[:place]
+    return some

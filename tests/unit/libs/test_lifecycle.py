@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from libs.lifecycle import Part, Readiness, run_parts
+from libs.lifecycle import Afterwards, Part, Readiness, run_parts
 
 
 class Steady:
@@ -192,3 +192,55 @@ async def test_watchers_hear_the_present_state_and_each_change() -> None:
     heard.append(await anext(changes))
 
     assert heard == [False, True, False]
+
+
+class Recording:
+    """A part that works until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.began = False
+        self._stopping = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        self.began = True
+        ready()
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+
+async def test_a_part_that_comes_afterwards_begins_once_the_others_are_ready() -> None:
+    readiness, part = Readiness(), Recording()
+    later = Afterwards(part, readiness, {"first", "second"})
+    readiness.expect({"first", "second", "later"})
+    running = asyncio.create_task(later.run(lambda: readiness.ready("later")))
+
+    readiness.ready("first")
+    await _settled()
+    early = part.began
+    readiness.ready("second")
+    await _settled()
+
+    assert (early, part.began, later.is_running, readiness.is_ready) == (False, True, True, True)
+    later.stop()
+    await running
+    assert not later.is_running
+
+
+async def test_a_part_that_is_stopped_before_the_others_are_ready_never_begins() -> None:
+    readiness, part = Readiness(), Recording()
+    later = Afterwards(part, readiness, {"first"})
+    readiness.expect({"first"})
+    running = asyncio.create_task(later.run(lambda: None))
+    await _settled()
+
+    later.stop()
+    await asyncio.wait_for(running, 1)
+
+    assert not part.began
+
+
+async def _settled() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
