@@ -19,8 +19,8 @@ from libs.rpc.policy_file import read_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 NATS = ROOT / "deploy" / "nats"
-OURS = ("ingest", "events", "delivery", "sandbox")
-SERVED = ("ingest", "events", "delivery")
+OURS = ("auth", "ingest", "events", "delivery", "sandbox")
+SERVED = ("auth", "ingest", "events", "delivery")
 ENDING = ("streams", "certificates")
 
 
@@ -107,6 +107,38 @@ def test_the_shipped_policy_names_only_methods_that_exist() -> None:
     for rule in policy.rules:
         for glob in rule.methods:
             assert any(pattern_of([glob]).fullmatch(one) for one in known), glob
+
+
+def test_auth_alone_is_given_keys_and_providers_secrets() -> None:
+    services = _compose()["services"]
+
+    with_files = {name for name, service in services.items() if service.get("secrets")}
+    keyed = {name for name in SERVED if "TIDEWIRE_KEK_FILE" in services[name]["environment"]}
+
+    assert with_files == {"auth", "sandbox"}
+    assert services["sandbox"]["secrets"] == ["connections"]
+    assert keyed == {"auth"}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_services_find_the_token_service_where_it_listens(name: str) -> None:
+    services = _compose()["services"]
+    host, _, port = services[name]["environment"]["TIDEWIRE_AUTH_ADDRESS"].rpartition(":")
+
+    assert services[host]["environment"]["TIDEWIRE_AUTH_GRPC_ADDRESS"].endswith(f":{port}")
+
+
+def test_every_variable_of_a_container_is_a_setting() -> None:
+    reference = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    known = set(re.findall(r"`(TIDEWIRE_[A-Z_]+)`", reference))
+
+    named = {
+        variable
+        for service in _compose()["services"].values()
+        for variable in service.get("environment", {})
+    }
+
+    assert not {one for one in named if not {one, one.removesuffix("_FILE")} & known}
 
 
 @pytest.mark.parametrize("name", SERVED)
