@@ -50,7 +50,11 @@ class Askable(Protocol):
     """Stores that can be asked whether they still take a token."""
 
     async def is_alive(self, shop: str) -> bool:
-        """As in `Stores`."""
+        """Whether the store takes the token; what it may be used for is another question.
+
+        Raises:
+            ServiceError: RETRYABLE or THROTTLED, where that cannot be told.
+        """
 
 
 class DeadLetters(Protocol):

@@ -1,7 +1,8 @@
 """Keeps stores connected: hourly, and when something has changed, each is looked at and put right.
 
 Shopify deletes a subscription after eight failed deliveries, a merchant can take a scope away, and
-a version ends. Nothing tells of any of these; only a look does.
+a version ends. Nothing tells of any of these; only a look does. Stores and TikTok Shops are looked
+after alike, each by a keeper of their own; what they need is said in `services.auth.care`.
 """
 
 from __future__ import annotations
@@ -18,25 +19,19 @@ import structlog
 from libs import metric_names
 from libs.bus.lease import Lease
 from libs.clock import Clock
-from libs.connections import DOMAIN_SUFFIX
 from libs.errors import Kind, ServiceError
 from libs.retry import worth_retrying
 from libs.telemetry import Metrics
-from services.auth.domain.scopes import missing_scopes
-from services.auth.domain.subscriptions import (
-    Plan,
-    Wanted,
-    healed,
-    plan,
-    problems,
-    wanted_topics,
-)
+from services.auth.care import Care
+from services.auth.domain.subscriptions import Plan, healed
 from services.auth.ports import Installation, KeptStore, KeptStores, Stores
 from tidewire.auth.v1 import health_pb2
 
 _log = structlog.stdlib.get_logger()
 
 LEASE_NAME: Final = "auth.keeper"
+SHOP_LEASE_NAME: Final = "auth.shop_keeper"
+"""Of whoever goes round TikTok Shops."""
 LEASE_S: Final = 120
 """Longer than a look takes while a store throttles, and renewed before each."""
 
@@ -50,20 +45,6 @@ _FAILED_S: Final = 5.0
 _DOUBLINGS_MAX: Final = 16
 _TRIES_MAX: Final = 6
 """Of a look that was asked for: over five minutes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How stores are looked after."""
-
-    address: str
-    """Where webhooks are sent to, as the stores see it; empty: no subscription is touched."""
-    api_version: str
-    """In which webhooks are to be written, unless a connection says otherwise."""
-    topics_in_app: bool = False
-    """The app's configuration subscribes for all stores; whatever we made at a store goes."""
-    every_s: float = 3600.0
-    """Seconds between looks at a store."""
 
 
 @dataclass(slots=True)
@@ -87,7 +68,7 @@ class Keeper:
         release: Callable[[], Awaitable[None]],
         metrics: Metrics,
         clock: Clock,
-        rules: Rules,
+        care: Care,
     ) -> None:
         """`release` gives up the lease, so that another replica goes on at once."""
         self._kept = kept
@@ -96,7 +77,7 @@ class Keeper:
         self._release = release
         self._metrics = metrics
         self._clock = clock
-        self._rules = rules
+        self._care = care
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._holding = asyncio.Lock()
         self._renew_s = 0.0
@@ -109,7 +90,7 @@ class Keeper:
         self._stopping = asyncio.Event()
 
     def soon(self, shop: str) -> None:
-        """Has the store with this handle looked at now, whoever goes round."""
+        """Has the store with this key looked at now, whoever goes round."""
         self._asked.add(shop)
         self._wake.set()
 
@@ -168,7 +149,7 @@ class Keeper:
         """
         if not await self._holds():
             return
-        waiting = [one.connection.shop for one in await self._kept.stores() if self._is_due(one)]
+        waiting = [one.key for one in await self._kept.stores() if self._is_due(one)]
 
         async def work() -> None:
             while waiting:
@@ -188,14 +169,14 @@ class Keeper:
             return True
 
     def _is_due(self, store: KeptStore) -> bool:
-        shop = store.connection.shop
+        shop = store.key
         _, not_before_s = self._failed.get(shop, (0, 0.0))
         if self._clock.monotonic_s() < not_before_s:
             return False
         if store.webhooks is None or not store.webhooks.HasField("checked_at"):
             return True
         age_s = self._clock.now_ns() / 1e9 - store.webhooks.checked_at.ToNanoseconds() / 1e9
-        return age_s >= self._rules.every_s * _stretch(shop)
+        return age_s >= self._care.every_s * _stretch(shop)
 
     async def look(self, shop: str) -> bool:
         """Looks at one store and puts it right; False where the same may work later.
@@ -221,37 +202,20 @@ class Keeper:
             return True
 
     async def _put_right(self, store: KeptStore) -> None:
-        shop = store.connection.shop
+        shop = store.key
         installed = await self._stores.installation(shop)
-        made = self._planned(store, installed)
+        made = self._care.planned(store, installed)
         work = await self._carry_out(shop, made)
         await self._note(store, installed, made, work)
         if work.trouble is not None:
             raise work.trouble
-
-    def _planned(self, store: KeptStore, installed: Installation) -> Plan:
-        if not self._rules.address:
-            return Plan()
-        wanted: Sequence[Wanted] = ()
-        if not self._rules.topics_in_app:
-            wanted = wanted_topics(store.uses)
-        return plan(
-            wanted,
-            installed.found,
-            self._rules.address,
-            granted=installed.scopes,
-            api_version=self._version(store),
-        )
-
-    def _version(self, store: KeptStore) -> str:
-        return store.connection.shopify.api_version or self._rules.api_version
 
     async def _carry_out(self, shop: str, made: Plan) -> _Work:
         """Does what is planned. One refusal leaves the rest alone; trouble with the store ends it.
 
         What lacks comes first: it costs deliveries, and a duplicate only work.
         """
-        address = self._rules.address
+        address = self._care.address
         work = _Work()
         steps: list[Callable[[], Awaitable[bool | None]]] = [
             *(partial(self._stores.create, shop, want, address) for want in made.creates),
@@ -281,9 +245,9 @@ class Keeper:
         again = min(work.made, healed(before.in_place, made))
         self._count("healed", again)
         self._count("made", work.made - again)
-        shop = store.connection.shop
-        missing = missing_scopes(store.uses, installed.scopes)
-        found = self._found_wrong(store, made, work, missing)
+        shop = store.key
+        missing = self._care.missing(store, installed)
+        found = [*self._care.problems(store, installed, made), *work.refusals]
         health = health_pb2.WebhookHealth(
             in_place=made.in_place + work.made,
             healed=before.healed + again,
@@ -307,16 +271,6 @@ class Keeper:
         if work.trouble is None:
             self._count_look("problems" if found else "ok")
 
-    def _found_wrong(
-        self, store: KeptStore, made: Plan, work: _Work, missing: Sequence[str]
-    ) -> list[str]:
-        domain = store.connection.shop + DOMAIN_SUFFIX
-        found = [*problems(made, missing, domain, api_version=self._version(store))]
-        found += work.refusals
-        if not self._rules.address:
-            found.append("no public address for webhooks is set, so no subscription is looked at")
-        return found
-
     def _tell(self, shop: str, found: Sequence[str]) -> None:
         """What stands in a store's way, each time that it is something else."""
         if found and self._told.get(shop) != found:
@@ -331,7 +285,7 @@ class Keeper:
 
     def _back_off(self, shop: str) -> None:
         failures, _ = self._failed.get(shop, (0, 0.0))
-        wait_s = min(_FAILED_S * 2.0 ** min(failures, _DOUBLINGS_MAX), self._rules.every_s)
+        wait_s = min(_FAILED_S * 2.0 ** min(failures, _DOUBLINGS_MAX), self._care.every_s)
         self._failed[shop] = (failures + 1, self._clock.monotonic_s() + wait_s)
 
     def _forget(self, shop: str) -> None:

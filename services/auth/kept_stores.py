@@ -20,25 +20,13 @@ _USES: Final = {
 }
 
 
-class BookedStores:
-    """`KeptStores` on the book of connections."""
+class _Booked:
+    """The part of `KeptStores` that is the same for all kinds of connection."""
 
     def __init__(self, book: Book, linking: Linking, tokens: Tokens) -> None:
         self._book = book
         self._linking = linking
         self._tokens = tokens
-
-    async def stores(self) -> Sequence[KeptStore]:
-        found = [await self.store(view.handle) for view in tuple(self._book.index.shops())]
-        return [one for one in found if one is not None]
-
-    async def store(self, shop: str) -> KeptStore | None:
-        every = self._book.of_shop(shop)
-        for kept in every:
-            connection = kept.record.connection
-            if connection.kind == connection_pb2.CONNECTION_KIND_SHOPIFY:
-                return self._store(kept, every) if self._can_be_called(kept) else None
-        return None
 
     async def note(
         self,
@@ -69,14 +57,52 @@ class BookedStores:
         if revision:
             await self._tokens.report(connection_id, revision, code)
 
-    def _store(self, kept: KeptConnection, every: Sequence[KeptConnection]) -> KeptStore:
-        kinds = {one.record.connection.kind for one in every}
+    def _store(self, kept: KeptConnection, uses: frozenset[Use]) -> KeptStore | None:
+        if not self._book.has_token(kept.connection_id):
+            return None
         record = kept.record
         return KeptStore(
             connection=record.connection,
-            uses=frozenset(use for kind, use in _USES.items() if kind in kinds),
+            uses=uses,
             webhooks=record.webhooks if record.webhooks.HasField("checked_at") else None,
         )
 
-    def _can_be_called(self, kept: KeptConnection) -> bool:
-        return self._book.has_token(kept.connection_id)
+
+class BookedStores(_Booked):
+    """`KeptStores` on the book of connections: Shopify's stores, by handle."""
+
+    async def stores(self) -> Sequence[KeptStore]:
+        found = [await self.store(view.handle) for view in tuple(self._book.index.shops())]
+        return [one for one in found if one is not None]
+
+    async def store(self, key: str) -> KeptStore | None:
+        every = self._book.of_shop(key)
+        kinds = {one.record.connection.kind for one in every}
+        uses = frozenset(use for kind, use in _USES.items() if kind in kinds)
+        for kept in every:
+            if kept.record.connection.kind == connection_pb2.CONNECTION_KIND_SHOPIFY:
+                return self._store(kept, uses)
+        return None
+
+
+class BookedShops(_Booked):
+    """`KeptStores` on the book of connections: TikTok Shops, by the connection's id."""
+
+    async def stores(self) -> Sequence[KeptStore]:
+        found = [await self.store(one) for one in sorted(self._book.index.by_id)]
+        return [one for one in found if one is not None]
+
+    async def store(self, key: str) -> KeptStore | None:
+        kept = self._book.kept(key)
+        if kept is None or not _is_shop(kept.record.connection):
+            return None
+        return self._store(kept, frozenset())
+
+    def keys_of(self, shop: str) -> Sequence[str]:
+        """The keys of a shop's TikTok Shops."""
+        every = self._book.of_shop(shop)
+        return [kept.connection_id for kept in every if _is_shop(kept.record.connection)]
+
+
+def _is_shop(connection: connection_pb2.Connection) -> bool:
+    return connection.kind == connection_pb2.CONNECTION_KIND_TIKTOK_SHOP

@@ -11,7 +11,7 @@ from services.auth.domain.grants import Answer, App, Consent, Family, Grant
 from services.auth.domain.scopes import Use
 from services.auth.domain.subscriptions import Found, Wanted
 from tidewire.auth.v1 import connection_service_pb2, health_pb2, record_pb2
-from tidewire.connections.v1.connection_pb2 import Connection
+from tidewire.connections.v1.connection_pb2 import CONNECTION_KIND_TIKTOK_SHOP, Connection
 from tidewire.delivery.v1 import gate_pb2
 
 GRANT_REVOKED: Final = "grant_revoked"
@@ -275,14 +275,23 @@ class Overview(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KeptStore:
-    """A store that is connected, and how it was at the last look."""
+    """A store or a TikTok Shop that is connected, and how it was at the last look."""
 
     connection: Connection
     """Of the store itself."""
-    uses: frozenset[Use]
-    """What the shop's other connections use it for."""
+    uses: frozenset[Use] = frozenset()
+    """What the shop's other connections use it for; of a TikTok Shop nothing is asked."""
     webhooks: health_pb2.WebhookHealth | None = None
     """None: nobody has looked since it was connected."""
+
+    @property
+    def key(self) -> str:
+        """What it is looked for by: the handle, or of a TikTok Shop the connection's id.
+
+        A shop has one store and may have several TikTok Shops.
+        """
+        is_shop = self.connection.kind == CONNECTION_KIND_TIKTOK_SHOP
+        return self.connection.connection_id if is_shop else self.connection.shop
 
 
 class KeptStores(Protocol):
@@ -291,8 +300,8 @@ class KeptStores(Protocol):
     async def stores(self) -> Sequence[KeptStore]:
         """Those that can be called: not such as need a person to connect them again."""
 
-    async def store(self, shop: str) -> KeptStore | None:
-        """The store with this handle, if it can be called."""
+    async def store(self, key: str) -> KeptStore | None:
+        """The one with this key, if it can be called."""
 
     async def note(
         self,
@@ -315,26 +324,21 @@ class Installation:
     """The app as a store has it."""
 
     scopes: frozenset[str]
-    """As Shopify lists them."""
+    """As the provider names them."""
     found: tuple[Found, ...]
     version: health_pb2.VersionHealth
+    unreadable: str = ""
+    """Why the subscriptions may not be read, for a person; empty: they were."""
 
 
 class Stores(Protocol):
-    """What is asked of a store, and changed there. `shop` is a handle.
+    """What is asked of a store, and changed there. `shop` is the key of a `KeptStore`.
 
     Every method may raise ServiceError RETRYABLE, THROTTLED, and AUTH where the token is refused.
     """
 
     async def installation(self, shop: str) -> Installation:
         """The app as the store has it now."""
-
-    async def is_alive(self, shop: str) -> bool:
-        """Whether the store takes the token; what it may be used for is another question.
-
-        Raises:
-            ServiceError: RETRYABLE or THROTTLED, where that cannot be told.
-        """
 
     async def create(self, shop: str, want: Wanted, address: str) -> bool:
         """Subscribes to a topic; False where somebody else just has.

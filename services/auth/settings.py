@@ -65,6 +65,12 @@ class Settings(CommonSettings):
         " subscription is made",
         default="",
     )
+    tiktok_shop_webhooks_url: str = env(
+        "AUTH_TIKTOK_SHOP_WEBHOOKS_URL",
+        "where TikTok Shop sends webhooks: https on a domain, without a port, at most 255"
+        " characters; none: no subscription is made",
+        default="",
+    )
     topics_in_app: bool = env(
         "AUTH_TOPICS_IN_APP",
         "the app's configuration subscribes for all stores: none is made at a store",

@@ -33,9 +33,12 @@ from services.auth.adapters.flows import FlowStore, signing_secret
 from services.auth.adapters.grants import GrantStore
 from services.auth.adapters.liveness import ReplicaLiveness
 from services.auth.adapters.own import OwnCredentials
+from services.auth.adapters.providers.calls import Caller
 from services.auth.adapters.records import connection_records
+from services.auth.adapters.shop_webhooks import TikTokShops
 from services.auth.adapters.shopify_subscriptions import ShopifyStores
 from services.auth.book import Book
+from services.auth.care import Care, ShopifyCare, TikTokShopCare
 from services.auth.connecting import Connecting
 from services.auth.connection_server import ConnectionServer
 from services.auth.consumers import StoreFacts, stores
@@ -43,12 +46,13 @@ from services.auth.domain.grants import Family
 from services.auth.domain.scopes import Use, scopes_to_ask
 from services.auth.http import HttpServer, checked_public_url, is_https
 from services.auth.importer import Importer
-from services.auth.keeper import LEASE_NAME, LEASE_S, Keeper, Rules
-from services.auth.kept_stores import BookedStores
+from services.auth.keeper import LEASE_NAME, LEASE_S, SHOP_LEASE_NAME, Keeper
+from services.auth.kept_stores import BookedShops, BookedStores
 from services.auth.linking import Linking
 from services.auth.merchant_pages import MerchantPages
 from services.auth.operator_pages import OperatorPages
 from services.auth.pages import Cookies, Pages
+from services.auth.ports import KeptStores, Stores
 from services.auth.refresher import Refresher
 from services.auth.settings import Settings
 from services.auth.token_server import TokenServer
@@ -73,6 +77,7 @@ class _Core:
     tokens: Tokens
     linking: Linking
     keeper: Keeper
+    shop_keeper: Keeper
     stores: ShopifyStores
     audit: AuditLog
 
@@ -117,6 +122,7 @@ async def auth(settings: Settings, base: Ground) -> AsyncIterator[Mapping[str, P
                 base, Importer(settings.connections_file, core.book, core.linking), *_KNOWN
             ),
             "keeper": _after(base, core.keeper, *_KNOWN),
+            "shop-keeper": _after(base, core.shop_keeper, *_KNOWN),
             "stores": _after(base, _stores(base, keys, core), *_KNOWN),
             "grpc": grpc,
             "http": _after(
@@ -202,8 +208,20 @@ def _core(
         told=held.events.told,
     )
     attention.keeper = _keeper(
-        settings, base, held, BookedStores(book, linking, held.tokens), store_api
+        base,
+        held,
+        LEASE_NAME,
+        BookedStores(book, linking, held.tokens),
+        store_api,
+        ShopifyCare(
+            address=settings.webhooks_url,
+            api_version=settings.shopify_api_version,
+            topics_in_app=settings.topics_in_app,
+            every_s=settings.keep_every_s,
+        ),
     )
+    attention.shops = BookedShops(book, linking, held.tokens)
+    attention.shop_keeper = _shop_keeper(settings, base, held, attention.shops, session)
     return _Core(
         records_follower=bucket_follower(base.nats, subjects.CONNECTIONS, records.take),
         grants_follower=bucket_follower(base.nats, subjects.TOKENS, held.grants.take),
@@ -216,15 +234,31 @@ def _core(
         tokens=held.tokens,
         linking=linking,
         keeper=attention.keeper,
+        shop_keeper=attention.shop_keeper,
         stores=store_api,
         audit=AuditLog(base.nats, base.clock, base.ids, base.metrics),
     )
 
 
-def _keeper(
-    settings: Settings, base: Ground, held: _Tokens, kept: BookedStores, stores: ShopifyStores
+def _shop_keeper(
+    settings: Settings, base: Ground, held: _Tokens, kept: BookedShops, session: ClientSession
 ) -> Keeper:
-    lease = Lease(held.leases, base.clock, LEASE_NAME, held.owner, lasts_s=LEASE_S)
+    address = settings.tiktok_shop_webhooks_url
+    shops = TikTokShops(
+        Caller(Family.TIKTOK_SHOP.value, session, base.clock),
+        api_url=settings.tiktok_shop_api_base_url,
+        tokens=held.tokens,
+        grants=held.grants,
+        asks=bool(address),
+    )
+    care = TikTokShopCare(address=address, every_s=settings.keep_every_s)
+    return _keeper(base, held, SHOP_LEASE_NAME, kept, shops, care)
+
+
+def _keeper(
+    base: Ground, held: _Tokens, lease_name: str, kept: KeptStores, stores: Stores, care: Care
+) -> Keeper:
+    lease = Lease(held.leases, base.clock, lease_name, held.owner, lasts_s=LEASE_S)
     return Keeper(
         kept=kept,
         stores=stores,
@@ -232,23 +266,23 @@ def _keeper(
         release=partial(lease.release, base.nats),
         metrics=base.metrics,
         clock=base.clock,
-        rules=Rules(
-            address=settings.webhooks_url,
-            api_version=settings.shopify_api_version,
-            topics_in_app=settings.topics_in_app,
-            every_s=settings.keep_every_s,
-        ),
+        care=care,
     )
 
 
 class _Attention:
-    """The keeper needs what is linked, and linking tells the keeper: one of them comes later."""
+    """The keepers need what is linked, and linking tells the keepers: one of them comes later."""
 
     keeper: Keeper | None = None
+    shop_keeper: Keeper | None = None
+    shops: BookedShops | None = None
 
     def soon(self, shop: str) -> None:
         if self.keeper is not None:
             self.keeper.soon(shop)
+        if self.shop_keeper is not None and self.shops is not None:
+            for key in self.shops.keys_of(shop):
+                self.shop_keeper.soon(key)
 
 
 def _scopes(settings: Settings) -> Mapping[Family, tuple[str, ...]]:

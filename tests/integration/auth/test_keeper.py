@@ -19,9 +19,10 @@ from libs.settings import Secret
 from libs.shopify.admin import ShopifyAdmin
 from libs.telemetry import Metrics
 from services.auth.adapters.shopify_subscriptions import ShopifyStores
+from services.auth.care import ShopifyCare
 from services.auth.domain.scopes import Use, scopes_to_ask
 from services.auth.domain.subscriptions import wanted_topics
-from services.auth.keeper import LEASE_NAME, LEASE_S, Keeper, Rules
+from services.auth.keeper import LEASE_NAME, LEASE_S, Keeper
 from services.auth.ports import KeptStore, Place
 from tests.integration.auth.store_admin import TOKEN, FakeStore, OneToken, admin_of, serving
 from tidewire.auth.v1 import health_pb2
@@ -31,7 +32,7 @@ OURS = "https://hooks.example/webhooks/shopify"
 FOREIGN = "https://elsewhere.example/hooks"
 EVENTS = frozenset({Use.EVENTS})
 NAMES = sorted(one.name for one in wanted_topics(EVENTS))
-RULES = Rules(address=OURS, api_version="2026-10")
+CARE = ShopifyCare(address=OURS, api_version="2026-10")
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Bench:
         return self.stores["example"]
 
     def keeper(
-        self, rules: Rules = RULES, *, owner: str = "a", clock: Clock | None = None
+        self, care: ShopifyCare = CARE, *, owner: str = "a", clock: Clock | None = None
     ) -> Keeper:
         clock = clock or self.clock
 
@@ -103,11 +104,11 @@ class Bench:
             release=release,
             metrics=self.metrics,
             clock=clock,
-            rules=rules,
+            care=care,
         )
 
-    async def looked(self, rules: Rules = RULES) -> Keeper:
-        keeper = self.keeper(rules)
+    async def looked(self, care: ShopifyCare = CARE) -> Keeper:
+        keeper = self.keeper(care)
         assert await keeper.look("example")
         return keeper
 
@@ -274,7 +275,7 @@ async def test_where_the_app_itself_subscribes_ours_at_the_store_go(bench: Bench
     await bench.looked()
     bench.store.put("ORDERS_PAID", FOREIGN)
 
-    await bench.looked(replace(RULES, topics_in_app=True))
+    await bench.looked(replace(CARE, topics_in_app=True))
 
     assert bench.store.topics(OURS) == []
     assert bench.store.topics(FOREIGN) == ["ORDERS_PAID"]
@@ -283,7 +284,7 @@ async def test_where_the_app_itself_subscribes_ours_at_the_store_go(bench: Bench
 async def test_without_a_public_address_nothing_is_touched_and_that_is_said(
     bench: Bench,
 ) -> None:
-    await bench.looked(replace(RULES, address=""))
+    await bench.looked(replace(CARE, address=""))
 
     assert bench.store.writes() == []
     assert "no public address" in bench.kept.health().problems[0]

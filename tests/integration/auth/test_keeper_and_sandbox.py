@@ -9,9 +9,10 @@ from libs.http.session import http_session
 from libs.telemetry import Metrics
 from sandbox.shopify_admin.premises import STATIC
 from services.auth.adapters.shopify_subscriptions import ShopifyStores
+from services.auth.care import ShopifyCare
 from services.auth.domain.scopes import Use
 from services.auth.domain.subscriptions import wanted_topics
-from services.auth.keeper import LEASE_NAME, Keeper, Rules
+from services.auth.keeper import LEASE_NAME, Keeper
 from services.auth.ports import Place
 from tests.integration.auth.store_admin import OneToken, admin_of
 from tests.integration.auth.test_keeper import OURS, Noted
@@ -34,7 +35,7 @@ async def test_the_simulator_takes_all_subscriptions_and_one_that_it_lost_is_mad
             release=release,
             metrics=Metrics(),
             clock=clock,
-            rules=Rules(address=OURS, api_version="2026-10"),
+            care=ShopifyCare(address=OURS, api_version="2026-10"),
         )
         await keeper.look("example")
         held = served.sandbox.town.known(DOMAIN, STATIC).held
