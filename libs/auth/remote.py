@@ -83,15 +83,18 @@ class RemoteConnections:
         await self._tokens.refused(connection_id, token)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Follows the service until `stop`."""
+        """Follows the service until `stop`; raises what nobody foresaw rather than go on deaf."""
         self._ready = ready
+        stopped = asyncio.create_task(self._stopping.wait())
         tasks = [asyncio.create_task(self._followed(one)) for one in self._watches.values()]
         try:
-            await self._stopping.wait()
+            done, _ = await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            for task in tasks:
+            for task in (stopped, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Ends `run`; what was told stays."""
