@@ -37,6 +37,7 @@ from services.auth.adapters.providers.calls import Caller
 from services.auth.adapters.records import connection_records
 from services.auth.adapters.shop_webhooks import TikTokShops
 from services.auth.adapters.shopify_subscriptions import ShopifyStores
+from services.auth.attention import KeepersAttention
 from services.auth.book import Book
 from services.auth.care import Care, ShopifyCare, TikTokShopCare
 from services.auth.connecting import Connecting
@@ -195,7 +196,7 @@ def _core(
             metrics=base.metrics,
         )
     )
-    attention = _Attention()
+    attention = KeepersAttention()
     linking = Linking(
         book=book,
         records=records,
@@ -207,7 +208,7 @@ def _core(
         attention=attention,
         told=held.events.told,
     )
-    attention.keeper = _keeper(
+    keeper = _keeper(
         base,
         held,
         LEASE_NAME,
@@ -220,8 +221,9 @@ def _core(
             every_s=settings.keep_every_s,
         ),
     )
-    attention.shops = BookedShops(book, linking, held.tokens)
-    attention.shop_keeper = _shop_keeper(settings, base, held, attention.shops, session)
+    shops = BookedShops(book, linking, held.tokens)
+    shop_keeper = _shop_keeper(settings, base, held, shops, session)
+    attention.begin(keeper, shop_keeper, shops)
     return _Core(
         records_follower=bucket_follower(base.nats, subjects.CONNECTIONS, records.take),
         grants_follower=bucket_follower(base.nats, subjects.TOKENS, held.grants.take),
@@ -233,8 +235,8 @@ def _core(
         refresher=held.refresher,
         tokens=held.tokens,
         linking=linking,
-        keeper=attention.keeper,
-        shop_keeper=attention.shop_keeper,
+        keeper=keeper,
+        shop_keeper=shop_keeper,
         stores=store_api,
         audit=AuditLog(base.nats, base.clock, base.ids, base.metrics),
     )
@@ -268,21 +270,6 @@ def _keeper(
         clock=base.clock,
         care=care,
     )
-
-
-class _Attention:
-    """The keepers need what is linked, and linking tells the keepers: one of them comes later."""
-
-    keeper: Keeper | None = None
-    shop_keeper: Keeper | None = None
-    shops: BookedShops | None = None
-
-    def soon(self, shop: str) -> None:
-        if self.keeper is not None:
-            self.keeper.soon(shop)
-        if self.shop_keeper is not None and self.shops is not None:
-            for key in self.shops.keys_of(shop):
-                self.shop_keeper.soon(key)
 
 
 def _scopes(settings: Settings) -> Mapping[Family, tuple[str, ...]]:
