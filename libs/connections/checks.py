@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Final, NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from phonenumbers import SUPPORTED_REGIONS
 
 from libs.money import is_currency
 from tidewire.connections.v1.connection_pb2 import (
     EVENTS_DIALECT_PIXEL_TRACK,
     LIMITED_DATA_USE_REGIONS,
+    CatalogSettings,
     Connection,
     EventsSettings,
 )
@@ -22,6 +25,7 @@ COUNTRY_HINT: Final = "give an ISO 3166-1 code in capitals, such as US or GB"
 CURRENCY_HINT: Final = "give an ISO 4217 code in capitals, such as USD"
 
 _PIXEL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CATALOG: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VERSION: Final = re.compile(r"(\d{4}-\d\d|unstable)?")
 _EVENT: Final = re.compile(r"[A-Za-z]{0,50}")
 _TEST_CODE: Final = re.compile(r"[!-~]{0,64}")
@@ -48,6 +52,8 @@ def _faults(connection: Connection) -> Iterator[Fault]:
         yield Fault("country", COUNTRY_HINT)
     if connection.currency and not is_currency(connection.currency):
         yield Fault("currency", CURRENCY_HINT)
+    if not _is_instant(connection.active_since):
+        yield Fault("active_since", "give an instant such as 2026-11-01T00:00:00Z")
     match connection.WhichOneof("settings"):
         case "shopify":
             if not _VERSION.fullmatch(connection.shopify.api_version):
@@ -56,11 +62,27 @@ def _faults(connection: Connection) -> Iterator[Fault]:
             for fault in _events(connection.tiktok_events):
                 yield Fault(f"tiktok_events.{fault.path}", fault.why)
         case "tiktok_catalog":
-            catalog = connection.tiktok_catalog
-            if catalog.country and catalog.country not in COUNTRIES:
-                yield Fault("tiktok_catalog.country", COUNTRY_HINT)
-            if catalog.currency and not is_currency(catalog.currency):
-                yield Fault("tiktok_catalog.currency", CURRENCY_HINT)
+            for fault in _catalog(connection.tiktok_catalog):
+                yield Fault(f"tiktok_catalog.{fault.path}", fault.why)
+
+
+def _catalog(settings: CatalogSettings) -> Iterator[Fault]:
+    if settings.country and settings.country not in COUNTRIES:
+        yield Fault("country", COUNTRY_HINT)
+    if settings.currency and not is_currency(settings.currency):
+        yield Fault("currency", CURRENCY_HINT)
+    for name in ("business_center_id", "catalog_id"):
+        if not _CATALOG.fullmatch(getattr(settings, name)):
+            yield Fault(name, "copy it from TikTok Business Center")
+
+
+def _is_instant(stamp: Timestamp) -> bool:
+    """Whether it is a time that Python knows: any number of seconds may have been sent."""
+    try:
+        stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _events(settings: EventsSettings) -> Iterator[Fault]:

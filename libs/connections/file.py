@@ -19,7 +19,8 @@ from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
 
 _log = get_logger(__name__)
 
-_Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+Stamps: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+"""How files looked; what is not there is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class _Loaded:
 
     snapshot: Snapshot
     watched: tuple[Path, ...]
-    stamp: _Stamp
+    stamp: Stamps
 
 
 class FileConnections:
@@ -126,7 +127,7 @@ class FileConnections:
     def _load_if_changed(self) -> _Loaded | None:
         # After a fault the stamp is still the good file's, so each look reads again: a missing
         # secret file may appear without the file that names it being touched.
-        if _stamp(self._loaded.watched) == self._loaded.stamp:
+        if stamps(self._loaded.watched) == self._loaded.stamp:
             return None
         return _load(self._path)
 
@@ -138,12 +139,13 @@ class FileConnections:
 
 def _load(path: Path) -> _Loaded:
     # The stamp comes first: what is written while we read then looks changed at the next look.
-    before = _stamp((path,))
+    before = stamps((path,))
     entries, files = load_entries(path)
-    return _Loaded(snapshot_of(entries), (path, *files), before + _stamp(files))
+    return _Loaded(snapshot_of(entries), (path, *files), before + stamps(files))
 
 
-def _stamp(paths: Iterable[Path]) -> _Stamp:
+def stamps(paths: Iterable[Path]) -> Stamps:
+    """How files look now."""
     return tuple(map(_stamp_of, paths))
 
 

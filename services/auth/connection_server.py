@@ -19,10 +19,11 @@ from services.auth.adapters.audit import AuditLog
 from services.auth.book import Book
 from services.auth.connecting import Connecting
 from services.auth.domain.grants import Grant
-from services.auth.linking import SETTINGS_UNFIT, Linking
+from services.auth.linking import Linking
 from services.auth.own_apps import own_app_of
 from services.auth.ports import Grants
 from services.auth.refresher import Refresher
+from services.auth.specs import SETTINGS_UNFIT
 from services.auth.unattended import Unattended
 from tidewire.auth.v1 import connection_service_pb2 as pb
 from tidewire.auth.v1 import connection_service_pb2_grpc, health_pb2

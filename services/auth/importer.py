@@ -1,6 +1,7 @@
 """The connections file as a source: what it says is taken in once, and again when it changes.
 
-What it no longer names stays: a file that was emptied by mistake must not end every connection.
+What a person connected meanwhile stands until the file names another secret. What the file no
+longer names stays: a file that was emptied by mistake must not end every connection.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import structlog
 
 from libs.connections import ConnectionsError
 from libs.connections.entries import ShopEntry, load_entries
+from libs.connections.file import Stamps, stamps
+from libs.connections.names import tiktok_shop_id
 from libs.connections.snapshot import connections_of
 from libs.errors import ServiceError
 from libs.settings import Secret
@@ -37,7 +40,14 @@ class _Item:
     connection: connection_pb2.Connection
     family: Family
     grant: Grant
-    digest: bytes
+    said: bytes
+    """Of its settings."""
+    secret: bytes
+    """Of its secrets."""
+
+    @property
+    def digest(self) -> bytes:
+        return self.said + self.secret
 
 
 class Importer:
@@ -48,7 +58,8 @@ class Importer:
         self._book = book
         self._linking = linking
         self._warned = ""
-        self._seen: bytes = b""
+        self._seen: Stamps = ()
+        self._files: tuple[Path, ...] = (path,)
         self._stopping = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -78,23 +89,33 @@ class Importer:
         """
         if not self._path.exists():
             return 0
-        entries, _ = await asyncio.to_thread(load_entries, self._path)
-        items = [item for entry in entries for item in _items(entry)]
-        every = sha256(b"".join(item.digest for item in items)).digest()
-        if every == self._seen:
+        # Taken first: what is written while we read then looks changed at the next look.
+        before = stamps(self._files)
+        if before == self._seen:
             return 0
+        entries, files = await asyncio.to_thread(load_entries, self._path)
         taken = 0
-        for item in items:
+        for item in [item for entry in entries for item in _items(entry)]:
             taken += await self._take(item)
-        self._seen = every
+        if (self._path, *files) == self._files:
+            self._seen = before
+        self._files = (self._path, *files)
+        self._warned = ""
         if taken:
             _log.info("connections_imported", connections=taken)
         return taken
 
     async def _take(self, item: _Item) -> bool:
-        if self._book.imported_hash(item.connection.connection_id) == item.digest:
+        connection_id = item.connection.connection_id
+        if self._book.imported_hash(connection_id) == item.digest:
             return False
-        await self._linking.store_grant(item.connection.connection_id, item.family, item.grant)
+        known = await self._linking.stored(connection_id)
+        is_same_secret = known.imported_hash.endswith(item.secret)
+        if known.imported_hash == item.digest or (known.removed and is_same_secret):
+            return False
+        if not is_same_secret:
+            # Only then: what was refreshed or connected meanwhile is newer than the file.
+            await self._linking.store_grant(connection_id, item.family, item.grant)
         await self._linking.store_connection(item.connection, imported_hash=item.digest)
         return True
 
@@ -107,7 +128,8 @@ class Importer:
 def _items(entry: ShopEntry) -> Iterator[_Item]:
     for connection, token in connections_of(entry):
         grant = _grant(entry, connection, token)
-        yield _Item(connection, _family(connection), grant, _digest(connection, grant))
+        said = sha256(connection.SerializeToString(deterministic=True)).digest()
+        yield _Item(connection, _family(connection), grant, said, _secret_digest(grant))
 
 
 def _family(connection: connection_pb2.Connection) -> Family:
@@ -125,10 +147,9 @@ def _grant(entry: ShopEntry, connection: connection_pb2.Connection, token: Secre
     if connection.kind == connection_pb2.CONNECTION_KIND_SHOPIFY:
         return Grant(access_token=access, webhook_secrets=entry.shopify.webhook_secrets)
     for seller in entry.tiktok_shop:
-        if (
-            connection.kind == connection_pb2.CONNECTION_KIND_TIKTOK_SHOP
-            and seller.access_token == token
-        ):
+        # By its id, not its token: a seller has one token for several shops.
+        cipher = seller.shop_cipher.reveal() if seller.shop_cipher else ""
+        if connection.connection_id == tiktok_shop_id(connection.shop, cipher):
             return Grant(
                 access_token=access,
                 refresh_token=seller.refresh_token,
@@ -138,11 +159,12 @@ def _grant(entry: ShopEntry, connection: connection_pb2.Connection, token: Secre
     return Grant(access_token=access)
 
 
-def _digest(connection: connection_pb2.Connection, grant: Grant) -> bytes:
-    """Changes with anything that the file says; of secrets it holds the hash only."""
-    secrets = [grant.access_token, grant.refresh_token, grant.shop_cipher, *grant.webhook_secrets]
-    secrets += [grant.app.secret] if grant.app is not None else []
-    digest = sha256(connection.SerializeToString(deterministic=True))
-    for secret in secrets:
+def _secret_digest(grant: Grant) -> bytes:
+    """Changes with any secret that the file names; holds the hashes of secrets only."""
+    digest = sha256((grant.app.client_id if grant.app is not None else "").encode())
+    app_secret = grant.app.secret if grant.app is not None else None
+    for secret in (grant.access_token, grant.refresh_token, grant.shop_cipher, app_secret):
         digest.update(sha256(secret.reveal().encode()).digest() if secret else b"\x00")
+    for secret in grant.webhook_secrets:
+        digest.update(sha256(secret.reveal().encode()).digest())
     return digest.digest()

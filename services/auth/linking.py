@@ -13,12 +13,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from libs.bus.commit_log import ConflictError
 from libs.clock import Clock
 from libs.connections import names
-from libs.connections.checks import faults
+from libs.connections.ports import ShopView
 from libs.errors import Kind, ServiceError, permanent
 from libs.keys import connection_scope
 from libs.settings import Secret
-from services.auth.book import Book
-from services.auth.domain.flows import family_of
+from services.auth.book import Book, not_found
 from services.auth.domain.grants import Family, Grant
 from services.auth.ports import (
     Attention,
@@ -31,29 +30,36 @@ from services.auth.ports import (
     Records,
 )
 from services.auth.refresher import domain_of, granted
+from services.auth.specs import (
+    changed_by,
+    connection_of,
+    family_by,
+    merged,
+    refuse_paths,
+    refuse_placeless,
+)
 from tidewire.auth.v1 import record_pb2
 from tidewire.auth.v1.connection_service_pb2 import ConnectionSpec, GrantFlow
 from tidewire.connections.v1 import connection_pb2
 from tidewire.connections.v1.connection_pb2 import (
     CONNECTION_KIND_SHOPIFY,
     Connection,
-    ConnectionKind,
 )
 
 _log = structlog.stdlib.get_logger()
 
-SETTINGS_UNFIT: Final = "settings_unfit"
 SETTINGS_CHANGED: Final = "settings_changed"
-SHOP_NOT_CONNECTED: Final = "shop_not_connected"
 REVOKED: Final = "revoked"
 APP_UNINSTALLED: Final = "app_uninstalled"
 
 _TRIES_MAX: Final = 20
-
-_CHANGEABLE: Final = frozenset({"country", "currency", "active_since"})
-_SETTINGS: Final = ("shopify", "tiktok_events", "tiktok_catalog", "tiktok_shop")
-_FIXED: Final = frozenset({"tiktok_events.pixel_code", "tiktok_catalog.catalog_id"})
-"""They are the connection's identity: another pixel is another connection."""
+_TROUBLE: Final = (
+    "needs_reauthorization",
+    "retry_at",
+    "failures",
+    "error_code",
+    "error_message",
+)
 
 
 class Linking:
@@ -84,11 +90,16 @@ class Linking:
         self._told = told
 
     async def connect(self, spec: ConnectionSpec, flow: GrantFlow.ValueType, grant: Grant) -> str:
-        connection = self._connection(spec, grant)
-        _refuse_unfit(connection)
+        own = self._book.index.shop(spec.shop)
+        connection = connection_of(spec, grant, own, self._clock.now_ns())
         family = family_by(spec.kind, flow)
+        if spec.kind == CONNECTION_KIND_SHOPIFY:
+            refuse_placeless(connection, grant, own)
+        known = self._book.kept(connection.connection_id)
+        if known is not None:
+            merged(connection, known.record.connection)
         await self.store_grant(connection.connection_id, family, grant)
-        await self.store_connection(connection)
+        await self.store_connection(connection, shop=own)
         if spec.kind == CONNECTION_KIND_SHOPIFY:
             await self._complete_place(connection)
         # Of every kind: another use of the store needs further topics from it, and now.
@@ -119,13 +130,23 @@ class Linking:
                 continue
         raise _too_busy(connection_id)
 
+    async def stored(self, connection_id: str) -> record_pb2.StoredConnection:
+        """The record of a connection as it is stored now, ended or not; empty: there is none."""
+        kept = await self._records.fresh(connection_id)
+        return record_pb2.StoredConnection() if kept is None else kept.record
+
     async def store_connection(
-        self, connection: Connection, *, imported_hash: bytes = b""
+        self,
+        connection: Connection,
+        *,
+        imported_hash: bytes = b"",
+        shop: ShopView | None = None,
     ) -> KeptConnection:
         """Stores a connection; one that was ended begins anew.
 
         One that is connected again keeps its settings, but for those that are named this time; one
-        that comes from a file is as the file says.
+        that comes from a file is as the file says. Where it sells, if nobody says so, is where its
+        `shop` does.
         """
 
         def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
@@ -133,12 +154,13 @@ class Linking:
             # A file that says what it said before must not undo what a person did meanwhile.
             new = record_pb2.StoredConnection(imported_hash=imported_hash or record.imported_hash)
             new.connection.CopyFrom(connection)
-            if record.removed or not known.connection_id:
-                return new
-            if not imported_hash:
-                new.connection.CopyFrom(known)
-                _merge_named(connection, new.connection)
-            if record.HasField("webhooks"):
+            is_known = bool(known.connection_id) and not record.removed
+            if is_known and not imported_hash:
+                new.connection.CopyFrom(merged(connection, known))
+            if shop is not None:
+                new.connection.country = new.connection.country or shop.country
+                new.connection.currency = new.connection.currency or shop.currency
+            if is_known and record.HasField("webhooks"):
                 new.webhooks.healed = record.webhooks.healed
             return new
 
@@ -185,15 +207,14 @@ class Linking:
             ServiceError: PERMANENT, `connection_not_found`, SETTINGS_UNFIT or SETTINGS_CHANGED.
         """
         kept = self._book.existing(connection.connection_id)
-        _refuse_paths(kept.record.connection, mask)
+        refuse_paths(kept.record.connection, mask)
 
         def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
+            if record.removed:
+                raise not_found(connection.connection_id)
             new = record_pb2.StoredConnection()
             new.CopyFrom(record)
-            mask.MergeMessage(
-                connection, new.connection, replace_message_field=True, replace_repeated_field=True
-            )
-            _refuse_unfit(new.connection)
+            new.connection.CopyFrom(changed_by(record.connection, connection, mask))
             return new
 
         return await self.change(connection.connection_id, change, expected=expected)
@@ -240,22 +261,26 @@ class Linking:
                 kept is None
                 or not kept.record.needs_reauthorization
                 or not kept.record.HasField("grant")
+                or kept.record.without_token
             ):
                 return
             record = _copy(kept.record)
-            record.needs_reauthorization = False
-            record.ClearField("retry_at")
+            for name in _TROUBLE:
+                record.ClearField(name)
             try:
                 await self._grants.write(connection_id, record, expected=kept.sequence)
             except ConflictError:
                 continue
+            self._told(connection_id, connection_pb2.CONNECTION_STATE_ACTIVE, "resumed")
             return
 
     async def _end(self, connection_id: str, code: str, *, until: datetime | None) -> str:
         """Revokes and deletes a grant, if it was granted until then."""
         for _ in range(_TRIES_MAX):
             kept = await self._grants.fresh(connection_id)
-            if kept is None or not kept.record.HasField("grant") or kept.record.without_token:
+            if kept is None or not kept.record.HasField("grant"):
+                break
+            if kept.record.without_token and code != REVOKED:
                 return ""
             if until is not None and kept.record.granted_at.ToDatetime(tzinfo=UTC) > until:
                 return ""
@@ -275,25 +300,41 @@ class Linking:
             except ConflictError:
                 continue
             if code == REVOKED:
-                # Whatever held the tokens at rest, older copies too, is unreadable now. Not where
-                # the store may be connected again this very moment, by this very key.
-                await self._forgetting.forget(connection_scope(connection_id))
+                await self._forget(connection_id)
             state = connection_pb2.CONNECTION_STATE_NEEDS_REAUTHORIZATION
             self._told(connection_id, state, code)
             return problem
-        raise _too_busy(connection_id)
+        else:
+            raise _too_busy(connection_id)
+        if code == REVOKED:
+            # It may have been broken off just before that.
+            await self._forget(connection_id)
+        return ""
+
+    async def _forget(self, connection_id: str) -> None:
+        """Makes whatever held the tokens at rest, older copies too, unreadable.
+
+        Not for an uninstalled store: it may be connected again this very moment, by this very key.
+        """
+        await self._forgetting.forget(connection_scope(connection_id))
 
     async def _what_verifies(self, kept: KeptGrant) -> Grant | None:
         """What a store's last webhooks are verified with: `shop/redact` comes two days later."""
         if kept.record.family not in {Family.SHOPIFY, Family.SHOPIFY_OWN}:
             return None
-        grant = await self._grants.open(kept)
-        return Grant(
-            access_token=Secret(""), app=grant.app, webhook_secrets=grant.webhook_secrets
-        )
+        try:
+            grant = await self._grants.open(kept)
+        except ServiceError as error:
+            # Nothing can be read, so nothing is kept; the end must not wait for that.
+            if error.kind is not Kind.PERMANENT:
+                raise
+            return None
+        return Grant(access_token=Secret(""), app=grant.app, webhook_secrets=grant.webhook_secrets)
 
     async def _revoked_upstream(self, kept: KeptGrant) -> str:
         """Tells the provider; what stood in the way, or nothing."""
+        if kept.record.without_token:
+            return ""
         if any(
             other.record.token_hash == kept.record.token_hash
             and other.connection_id != kept.connection_id
@@ -306,7 +347,7 @@ class Linking:
             grant = await self._grants.open(kept)
             family = Family(kept.record.family)
             app = grant.app or self._providers.app(family)
-            if app is None or not grant.access_token:
+            if app is None:
                 return "the settings name no app that could revoke it"
             await self._providers.of(family).revoke(app, domain_of(kept.connection_id), grant)
         except ServiceError as error:
@@ -330,37 +371,7 @@ class Linking:
             app=grant.app or old.app,
         )
 
-    def _connection(self, spec: ConnectionSpec, grant: Grant) -> Connection:
-        own = self._book.index.shop(spec.shop)
-        if own is None and spec.kind != CONNECTION_KIND_SHOPIFY:
-            raise permanent(
-                SHOP_NOT_CONNECTED,
-                f"connect the store first: `tidewire connect shopify --shop {spec.shop}`",
-                path="spec.shop",
-            )
-        connection = Connection(
-            connection_id=id_of(spec, grant),
-            shop=spec.shop,
-            kind=spec.kind,
-            country=spec.country or (own.country if own else ""),
-            currency=spec.currency or (own.currency if own else ""),
-        )
-        if spec.HasField("active_since"):
-            connection.active_since.CopyFrom(spec.active_since)
-        elif own is not None:
-            connection.active_since.FromDatetime(own.active_since)
-        else:
-            connection.active_since.FromNanoseconds(self._clock.now_ns())
-        settings = spec.WhichOneof("settings")
-        if settings is not None:
-            getattr(connection, settings).CopyFrom(getattr(spec, settings))
-        elif spec.kind == CONNECTION_KIND_SHOPIFY:
-            connection.shopify.SetInParent()
-        return connection
-
     async def _complete_place(self, connection: Connection) -> None:
-        if connection.country and connection.currency:
-            return
         known = self._book.index.shop(connection.shop)
         if known is not None and known.country and known.currency:
             return
@@ -374,69 +385,6 @@ class Linking:
             return new
 
         await self.change(connection.connection_id, change)
-
-
-def family_by(kind: ConnectionKind.ValueType, flow: GrantFlow.ValueType) -> Family:
-    """The family of a grant of a kind of connection.
-
-    Raises:
-        ServiceError: PERMANENT, SETTINGS_UNFIT, where they do not go together.
-    """
-    name = ConnectionKind.Name(kind).removeprefix("CONNECTION_KIND_").lower()
-    by = GrantFlow.Name(flow).removeprefix("GRANT_FLOW_").lower()
-    family = family_of(name, by)
-    if family is None:
-        raise permanent(SETTINGS_UNFIT, f"{name} knows no {by}", path="flow")
-    return family
-
-
-def id_of(spec: ConnectionSpec, grant: Grant) -> str:
-    """The id that a connection has."""
-    match spec.kind:
-        case connection_pb2.CONNECTION_KIND_SHOPIFY:
-            return names.shopify_id(spec.shop)
-        case connection_pb2.CONNECTION_KIND_TIKTOK_EVENTS:
-            return names.events_id(spec.shop, spec.tiktok_events.pixel_code)
-        case connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG:
-            return names.catalog_id(spec.shop, spec.tiktok_catalog.catalog_id)
-        case _:
-            cipher = grant.shop_cipher.reveal() if grant.shop_cipher else ""
-            return names.tiktok_shop_id(spec.shop, cipher)
-
-
-def _refuse_unfit(connection: Connection) -> None:
-    found = faults(connection)
-    if found:
-        every = "; ".join(f"{fault.path}: {fault.why}" for fault in found)
-        raise permanent(SETTINGS_UNFIT, every, path=found[0].path)
-
-
-def _refuse_paths(known: Connection, mask: FieldMask) -> None:
-    own = known.WhichOneof("settings")
-    for path in mask.paths:
-        head = path.partition(".")[0]
-        fits = path in _CHANGEABLE or (head in _SETTINGS and head == own)
-        if not fits or path in _FIXED or (head == path and head in _SETTINGS):
-            raise permanent(
-                SETTINGS_UNFIT,
-                f"{path!r} cannot be changed here: name fields of {own}, or "
-                + ", ".join(sorted(_CHANGEABLE)),
-                path="update_mask",
-            )
-
-
-def _merge_named(connection: Connection, into: Connection) -> None:
-    """Takes over what `connection` says beyond defaults; when it began stays as it was."""
-    into.country = connection.country or into.country
-    into.currency = connection.currency or into.currency
-    settings = connection.WhichOneof("settings")
-    if settings is None:
-        return
-    said, known = getattr(connection, settings), getattr(into, settings)
-    for field, _ in said.ListFields():
-        # Merging appends to lists and maps, and what was named is all that is meant.
-        known.ClearField(field.name)
-    known.MergeFrom(said)
 
 
 def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:

@@ -9,9 +9,9 @@ from libs.errors import permanent
 from libs.settings import Secret
 from services.auth.domain.flows import APP_MISSING
 from services.auth.domain.grants import App, Consent, Family, Grant
-from services.auth.linking import SETTINGS_UNFIT, family_by
 from services.auth.own_apps import own_app_of
 from services.auth.ports import CONSENT_REFUSED, Providers, Sessions
+from services.auth.specs import SETTINGS_UNFIT, family_by
 from tidewire.auth.v1.connection_service_pb2 import (
     GRANT_FLOW_TOKEN_EXCHANGE,
     ConnectionSpec,

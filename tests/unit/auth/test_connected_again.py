@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.bus.commit_log import MemoryLog
+from libs.connections.names import tiktok_shop_id
 from libs.keys import MemoryKeySource
 from libs.settings import Secret
 from libs.vault import Vault
@@ -153,5 +157,130 @@ async def test_settings_stay_that_are_not_named_when_a_pixel_is_connected_again(
     assert (settings.shadow, settings.test_event_code) == (True, "T1")
 
 
+async def test_new_settings_in_the_file_leave_the_token_that_a_person_connected(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.connect_pixel()
+    _write(file, FILE.replace("shadow: true", "shadow: false"))
+
+    taken = await house.importer.look()
+
+    assert (taken, await house.token()) == (1, "by-oauth")
+    assert not house.book.status(PIXEL).connection.tiktok_events.shadow
+
+
+async def test_new_settings_in_the_file_do_not_bring_back_what_was_revoked(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.linking.revoke(PIXEL)
+    _write(file, FILE.replace("shadow: true", "shadow: false"))
+
+    assert (await house.importer.look(), house.book.kept(PIXEL)) == (0, None)
+
+
+async def test_a_new_token_in_the_file_brings_back_what_was_revoked(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.linking.revoke(PIXEL)
+    _write(file, FILE.replace("from-file", "newer"))
+
+    assert (await house.importer.look(), await house.token()) == (1, "newer")
+    assert house.book.kept(PIXEL) is not None
+
+
+async def test_a_process_that_has_not_read_the_records_yet_overwrites_none(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    await house.connect_pixel()
+    other = House(file, house.log, house.keys)
+
+    taken = await other.importer.look()
+
+    assert (taken, len(house.log.history)) == (0, 6)
+
+
+async def test_shops_of_one_seller_keep_their_own_ciphers(file: Path) -> None:
+    seller = "{{app_key: k, app_secret: s, access_token: same, shop_cipher: {}}}"
+    both = ", ".join(map(seller.format, ("one", "two")))
+    _write(file, f"{FILE}    tiktok_shop: [{both}]\n")
+    house = House(file)
+
+    await house.importer.look()
+
+    for cipher in ("one", "two"):
+        kept = house.grants.known(tiktok_shop_id("example", cipher))
+        assert kept is not None
+        grant = await house.grants.open(kept)
+        assert (grant.shop_cipher, grant.access_token) == (Secret(cipher), Secret("same"))
+
+
+async def test_another_key_of_a_tiktok_shops_app_is_taken_in(file: Path) -> None:
+    seller = "{app_key: k, app_secret: s, access_token: t, shop_cipher: one}"
+    _write(file, f"{FILE}    tiktok_shop: [{seller}]\n")
+    house = House(file)
+    await house.importer.look()
+    _write(file, f"{FILE}    tiktok_shop: [{seller.replace('app_key: k', 'app_key: other')}]\n")
+
+    assert await house.importer.look() == 1
+
+
+async def test_a_file_that_was_not_touched_is_not_read_again(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    _write_unnoticed(file, FILE.replace("from-file", "from-fire"))
+
+    assert (await house.importer.look(), await house.token()) == (0, "from-file")
+
+
+async def test_a_secret_file_that_is_written_anew_is_taken_in(file: Path) -> None:
+    secret = file.with_name("token")
+    secret.write_text("first")
+    _write(file, FILE.replace("access_token: from-file", f"access_token_file: {secret}"))
+    house = House(file)
+    for _ in range(2):
+        await house.importer.look()
+    secret.write_text("the-second")
+    await house.importer.look()
+
+    assert await house.token() == "the-second"
+
+
+async def test_what_a_file_no_longer_names_stays(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    _write(file, "connections: []\n")
+
+    assert (await house.importer.look(), await house.token()) == (0, "from-file")
+
+
+async def test_a_file_with_faults_keeps_nobody_from_starting_and_is_warned_about_once(
+    file: Path,
+) -> None:
+    _write(file, FILE.replace("pixel_code: C1", "pixel_code: C.1"))
+    house, ready = House(file), asyncio.Event()
+
+    with capture_logs() as lines:
+        running = asyncio.create_task(house.importer.run(ready.set))
+        await asyncio.wait_for(ready.wait(), 5)
+        house.importer.stop()
+        await running
+
+    [line] = [one for one in lines if one["event"] == "connections_not_imported"]
+    assert "pixel_code" in line["reason"]
+    assert "from-file" not in str(lines)
+
+
+async def test_no_file_is_no_fault(file: Path) -> None:
+    house = House(file.with_name("nowhere.yaml"))
+
+    assert (await house.importer.look(), list(house.book.index.by_id)) == (0, [])
+
+
 def _write(file: Path, text: str) -> None:
     file.write_text(text)
+
+
+def _write_unnoticed(file: Path, text: str) -> None:
+    as_it_was = file.stat()
+    file.write_text(text)
+    os.utime(file, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
