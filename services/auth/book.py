@@ -28,7 +28,6 @@ class Book:
         self._records = records
         self._grants = grants
         self._gates = gates
-        self._paused: frozenset[str] = frozenset()
         self.index = ConnectionIndex()
         records.subscribe(self.look)
         grants.subscribe(self.look)
@@ -45,12 +44,11 @@ class Book:
 
     def look_at_gates(self) -> None:
         """Puts together anew what pausing or resuming has changed."""
-        paused = frozenset(
-            kept.connection_id for kept in self._records.all() if self._is_paused(kept)
-        )
-        changed, self._paused = paused ^ self._paused, paused
-        for connection_id in changed:
-            self.look(connection_id)
+        for connection_id, known in tuple(self.index.by_id.items()):
+            kept = self.kept(connection_id)
+            was = known.state == connection_pb2.CONNECTION_STATE_PAUSED
+            if kept is None or self._is_paused(kept) != was:
+                self.look(connection_id)
 
     def kept(self, connection_id: str) -> KeptConnection | None:
         """The record of a connection that was not ended."""

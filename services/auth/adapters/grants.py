@@ -58,12 +58,14 @@ class GrantStore(RecordStore[record_pb2.StoredGrant]):
             scope = connection_scope(kept.connection_id)
             data = await self._vault.open_bytes(kept.record.grant, scope)
             grant = grant_of(record_pb2.Grant.FromString(data))
-            self._opened[kept.connection_id] = (kept.record.token_revision, grant)
+            newest = self.known(kept.connection_id)
+            if newest is None or newest.record.token_revision == kept.record.token_revision:
+                self._opened[kept.connection_id] = (kept.record.token_revision, grant)
         return grant
 
     def _forget_older(self, connection_id: str) -> None:
         kept, opened = self.known(connection_id), self._opened.get(connection_id)
-        if kept is not None and opened is not None and opened[0] != kept.record.token_revision:
+        if opened is not None and (kept is None or opened[0] != kept.record.token_revision):
             del self._opened[connection_id]
 
 
