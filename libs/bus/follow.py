@@ -119,12 +119,11 @@ class Follower:
         if self._looks:
             # Whoever publishes is heard before the server has stored what was published.
             await asyncio.sleep(self._looks.pop())
-            return
-        try:
-            await asyncio.wait_for(self._woken.wait(), _EVERY_S)
-        except TimeoutError:
-            return
-        self._looks = list(_LOOKS_S)
+        else:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _EVERY_S)
+        if self._woken.is_set():
+            self._looks = list(_LOOKS_S)
 
     async def _nudged(self, _: Msg) -> None:
         self._woken.set()

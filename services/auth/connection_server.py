@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -11,7 +12,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.connections import shop_handle
-from libs.errors import permanent
+from libs.errors import ServiceError, permanent
 from libs.gates import Gates, connection_gate
 from libs.rpc.callers import current_caller
 from libs.settings import Secret
@@ -62,8 +63,8 @@ class ConnectionServer(connection_service_pb2_grpc.ConnectionServiceServicer):
     async def BeginConnection(  # noqa: N802  the schema's name
         self, request: pb.BeginConnectionRequest, context: Context
     ) -> pb.BeginConnectionResponse:
-        begun = await self._connecting.begin(request.spec, request.flow)
-        self._audit.note(current_caller.get(), (request.spec.shop,))
+        with self._audited(request.spec.shop, "begun"):
+            begun = await self._connecting.begin(request.spec, request.flow)
         answer = pb.BeginConnectionResponse(flow_id=begun.flow_id, url=begun.url)
         answer.expires_at.FromDatetime(begun.expires_at)
         return answer
@@ -77,17 +78,20 @@ class ConnectionServer(connection_service_pb2_grpc.ConnectionServiceServicer):
         self, request: pb.CompleteConnectionRequest, context: Context
     ) -> pb.CompleteConnectionResponse:
         spec = _with_handle(request.spec)
-        grant = await self._unattended.granted(spec, request.flow, Secret(request.session_token))
-        connection_id = await self._linking.connect(spec, request.flow, grant)
-        self._audit.note(current_caller.get(), (connection_id,))
+        with self._audited(spec.shop, "connected") as subjects:
+            token = Secret(request.session_token)
+            grant = await self._unattended.granted(spec, request.flow, token)
+            connection_id = await self._linking.connect(spec, request.flow, grant)
+            subjects.append(connection_id)
         return pb.CompleteConnectionResponse(connection=self._book.status(connection_id))
 
     async def ImportConnection(  # noqa: N802  the schema's name
         self, request: pb.ImportConnectionRequest, context: Context
     ) -> pb.ImportConnectionResponse:
         spec = _with_handle(request.spec)
-        connection_id = await self._linking.connect(spec, request.flow, _imported(request))
-        self._audit.note(current_caller.get(), (connection_id,))
+        with self._audited(spec.shop, "imported") as subjects:
+            connection_id = await self._linking.connect(spec, request.flow, _imported(request))
+            subjects.append(connection_id)
         return pb.ImportConnectionResponse(connection=self._book.status(connection_id))
 
     async def ListConnections(  # noqa: N802  the schema's name
@@ -115,51 +119,50 @@ class ConnectionServer(connection_service_pb2_grpc.ConnectionServiceServicer):
     async def PauseConnection(  # noqa: N802  the schema's name
         self, request: pb.PauseConnectionRequest, context: Context
     ) -> pb.PauseConnectionResponse:
-        self._book.existing(request.connection_id)
-        gate = connection_gate(request.connection_id)
-        await self._gates.close(gate, gate_pb2.GATE_REASON_OPERATOR, note=request.note)
-        self._audit.note(current_caller.get(), (request.connection_id,), changes=("paused",))
+        with self._audited(request.connection_id, "paused"):
+            self._book.existing(request.connection_id)
+            gate = connection_gate(request.connection_id)
+            await self._gates.close(gate, gate_pb2.GATE_REASON_OPERATOR, note=request.note)
         return pb.PauseConnectionResponse(connection=self._looked_at(request.connection_id))
 
     async def ResumeConnection(  # noqa: N802  the schema's name
         self, request: pb.ResumeConnectionRequest, context: Context
     ) -> pb.ResumeConnectionResponse:
-        self._book.existing(request.connection_id)
-        await self._linking.try_again(request.connection_id)
-        await self._gates.reopen(connection_gate(request.connection_id), by_operator=True)
-        self._audit.note(current_caller.get(), (request.connection_id,), changes=("resumed",))
+        with self._audited(request.connection_id, "resumed"):
+            self._book.existing(request.connection_id)
+            await self._linking.try_again(request.connection_id)
+            await self._gates.reopen(connection_gate(request.connection_id), by_operator=True)
         return pb.ResumeConnectionResponse(connection=self._looked_at(request.connection_id))
 
     async def RevokeConnection(  # noqa: N802  the schema's name
         self, request: pb.RevokeConnectionRequest, context: Context
     ) -> pb.RevokeConnectionResponse:
-        self._audit.note(current_caller.get(), (request.connection_id,), changes=("revoked",))
-        problem = await self._linking.revoke(request.connection_id)
+        with self._audited(request.connection_id, "revoked"):
+            problem = await self._linking.revoke(request.connection_id)
         return pb.RevokeConnectionResponse(upstream_error=problem)
 
     async def RotateConnection(  # noqa: N802  the schema's name
         self, request: pb.RotateConnectionRequest, context: Context
     ) -> pb.RotateConnectionResponse:
-        self._book.existing(request.connection_id)
-        kept = await self._grants.fresh(request.connection_id)
-        if kept is None or not kept.record.can_refresh:
-            raise permanent(
-                "not_refreshable", "its token came with nothing that refreshes it: connect it again"
-            )
-        newer_than = kept.record.token_revision
-        await self._refresher.refreshed(request.connection_id, newer_than=newer_than)
-        self._audit.note(current_caller.get(), (request.connection_id,), changes=("rotated",))
+        with self._audited(request.connection_id, "rotated"):
+            self._book.existing(request.connection_id)
+            kept = await self._grants.fresh(request.connection_id)
+            if kept is None or not kept.record.can_refresh:
+                raise permanent(
+                    "not_refreshable",
+                    "its token came with nothing that refreshes it: connect it again",
+                )
+            newer_than = kept.record.token_revision
+            await self._refresher.refreshed(request.connection_id, newer_than=newer_than)
         return pb.RotateConnectionResponse(connection=self._book.status(request.connection_id))
 
     async def UpdateSettings(  # noqa: N802  the schema's name
         self, request: pb.UpdateSettingsRequest, context: Context
     ) -> pb.UpdateSettingsResponse:
-        kept = await self._linking.update(
-            request.connection, request.update_mask, expected=request.expected_revision
-        )
-        self._audit.note(
-            current_caller.get(), (kept.connection_id,), changes=tuple(request.update_mask.paths)
-        )
+        with self._audited(request.connection.connection_id, *request.update_mask.paths):
+            kept = await self._linking.update(
+                request.connection, request.update_mask, expected=request.expected_revision
+            )
         return pb.UpdateSettingsResponse(connection=self._book.status(kept.connection_id))
 
     async def WatchConnections(  # noqa: N802  the schema's name
@@ -191,6 +194,25 @@ class ConnectionServer(connection_service_pb2_grpc.ConnectionServiceServicer):
                     yield pb.WatchConnectionsResponse(complete=True)
         finally:
             unsubscribe()
+
+    @contextmanager
+    def _audited(self, subject: str, *changes: str) -> Iterator[list[str]]:
+        """Has what is done inside audited with what came of it; further subjects may be added.
+
+        Raises:
+            ServiceError: RETRYABLE, `audit_unavailable`, before anything is done.
+        """
+        self._audit.refuse_full()
+        caller, subjects = current_caller.get(), [subject]
+        code = "internal"
+        try:
+            yield subjects
+            code = "ok"
+        except ServiceError as error:
+            code = error.code
+            raise
+        finally:
+            self._audit.note(caller, subjects, code=code, changes=changes, is_done=True)
 
     def _looked_at(self, connection_id: str) -> health_pb2.ConnectionStatus:
         self._book.look_at_gates()
@@ -235,4 +257,7 @@ def _imported(request: pb.ImportConnectionRequest) -> Grant:
 
 
 def _instant(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise permanent(SETTINGS_UNFIT, "a time is none that there is", path="expires_at") from None

@@ -19,6 +19,14 @@ _SHOPIFY: Final = ".shopify"
 _AGAIN_S: Final = 1.0
 
 
+class _Watcher:
+    """What one watch has not told yet."""
+
+    def __init__(self) -> None:
+        self.changed: dict[str, None] = {}
+        self.come = asyncio.Event()
+
+
 class WebhookSecrets:
     """All shops' webhook secrets; a part of a process, which follows the grants."""
 
@@ -30,7 +38,7 @@ class WebhookSecrets:
         self._changed: dict[str, None] = {}
         self._come = asyncio.Event()
         self._stopping = False
-        self._watchers: set[asyncio.Queue[ShopSecrets]] = set()
+        self._watchers: set[_Watcher] = set()
         grants.subscribe(self._note)
 
     @property
@@ -40,16 +48,20 @@ class WebhookSecrets:
 
     async def watch(self) -> AsyncIterator[ShopSecrets | None]:
         """What there is, then None, then each change."""
-        queue: asyncio.Queue[ShopSecrets] = asyncio.Queue()
-        self._watchers.add(queue)
+        watcher = _Watcher()
+        self._watchers.add(watcher)
         try:
             for shop in tuple(self._by_shop.values()):
                 yield shop
             yield None
             while True:
-                yield await queue.get()
+                await watcher.come.wait()
+                watcher.come.clear()
+                for name in tuple(watcher.changed):
+                    del watcher.changed[name]
+                    yield self._by_shop.get(name) or ShopSecrets(shop=name)
         finally:
-            self._watchers.discard(queue)
+            self._watchers.discard(watcher)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Follows the grants until `stop`; ready once those there are have been opened."""
@@ -87,7 +99,7 @@ class WebhookSecrets:
                     continue
                 _log.error("webhook_secrets_unreadable", shop=shop, reason=error.code)
                 found = ShopSecrets(shop=shop)
-            if self._by_shop.get(shop) != found:
+            if (self._by_shop.get(shop) or ShopSecrets(shop=shop)) != found:
                 self._tell(found)
 
     async def _of(self, connection_id: str, shop: str) -> ShopSecrets:
@@ -98,8 +110,10 @@ class WebhookSecrets:
         grant = await self._grants.open(kept)
         app = grant.app
         own = [*((app.secret, *app.former) if app else ()), *grant.webhook_secrets]
-        # Imported with secrets of its own, its webhooks are not signed by the service's app.
-        apps = () if own else self._app_secrets
+        # Imported with secrets of its own, its webhooks are not signed by the service's app: no
+        # provider has granted it anything, or scopes would have been named.
+        by_service = app is None and (not own or bool(grant.scopes))
+        apps = self._app_secrets if by_service else ()
         for place, secret in enumerate(apps):
             found.secrets.append(_message(f"_app.{place}", secret))
         for place, secret in enumerate(own):
@@ -111,8 +125,10 @@ class WebhookSecrets:
             self._by_shop[found.shop] = found
         else:
             self._by_shop.pop(found.shop, None)
-        for queue in self._watchers:
-            queue.put_nowait(found)
+        for watcher in self._watchers:
+            # What changes twice before it is told is told once.
+            watcher.changed[found.shop] = None
+            watcher.come.set()
 
 
 def _message(secret_id: str, secret: Secret) -> WebhookSecret:

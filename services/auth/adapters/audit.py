@@ -56,16 +56,17 @@ class AuditLog:
         *,
         code: str = "ok",
         changes: Sequence[str] = (),
+        is_done: bool = False,
     ) -> None:
         """Has an act of a caller stored soon. Call it before anything is handed out.
+
+        What `is_done` already is noted in any case: see `refuse_full`.
 
         Raises:
             ServiceError: RETRYABLE, `audit_unavailable`, where too many records wait already.
         """
-        if len(self._waiting) >= _WAITING_MAX:
-            raise ServiceError(
-                Kind.RETRYABLE, "audit_unavailable", "what is handed out cannot be audited now"
-            )
+        if not is_done:
+            self.refuse_full()
         record = record_pb2.AuditRecord(
             caller=caller.name,
             identity=caller.identity,
@@ -78,6 +79,17 @@ class AuditLog:
         record.at.FromNanoseconds(self._clock.now_ns())
         self._waiting.append(record)
         self._come.set()
+
+    def refuse_full(self) -> None:
+        """For an act that is noted once it is done.
+
+        Raises:
+            ServiceError: RETRYABLE, `audit_unavailable`, where too many records wait already.
+        """
+        if len(self._waiting) >= _WAITING_MAX:
+            raise ServiceError(
+                Kind.RETRYABLE, "audit_unavailable", "what is handed out cannot be audited now"
+            )
 
     def keep_while(self, busy: Callable[[], bool]) -> None:
         """Goes on after a stop for as long as `busy` says: rpcs under way still hand out."""
