@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from libs.errors import Kind, ServiceError, permanent
+from libs.errors import Kind, ServiceError
+from libs.keys.endpoint import check_endpoint
 from libs.keys.file import LocalKek, kek_of
 from libs.keys.kek import kek_missing, unreadable
-from libs.settings import Address
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
@@ -85,7 +84,8 @@ class Aws:
     def __init__(
         self, *, region: str = "", endpoint_url: str = "", session: boto3.Session | None = None
     ) -> None:
-        _check_endpoint(endpoint_url)
+        if endpoint_url:
+            check_endpoint(endpoint_url, "TIDEWIRE_KEK_AWS_ENDPOINT_URL")
         self._region = region or None
         self._endpoint_url = endpoint_url or None
         self._session = session
@@ -156,17 +156,6 @@ def _config() -> Config:
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
         retries={"total_max_attempts": 1},
-    )
-
-
-def _check_endpoint(url: str) -> None:
-    parts = urlsplit(url)
-    if not url or parts.scheme == "https":
-        return
-    if parts.scheme == "http" and parts.hostname and Address(parts.hostname, 0).is_loopback:
-        return
-    raise permanent(
-        "kek_settings", "TIDEWIRE_KEK_AWS_ENDPOINT_URL must begin with https:// off this machine"
     )
 
 

@@ -112,7 +112,7 @@ async def check_ring(kv: KeyValue, ring: KekRing | None) -> None:
         if used:
             raise kek_missing(f"data keys exist that were wrapped by one; {_RESTORE}")
         return
-    lacking = used - ring.kek_ids
+    lacking = {kek_id for kek_id in used if not ring.opens(kek_id)}
     if lacking:
         raise permanent(
             "kek_wrong",

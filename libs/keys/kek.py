@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from libs.errors import Kind, ServiceError, permanent
@@ -56,10 +56,15 @@ class KekRing:
     """One KEK that wraps, and any number of others that only open.
 
     The others are those that wrapped before it, and the next one before it is made the primary.
+    `newer` finds a KEK that was made after the ring, where a service opens with it without being
+    told (transit); each is asked for an id that the ring does not have.
     """
 
-    def __init__(self, primary: Kek, *others: Kek) -> None:
+    def __init__(
+        self, primary: Kek, *others: Kek, newer: Sequence[Callable[[str], Kek | None]] = ()
+    ) -> None:
         self._primary = primary
+        self._newer = tuple(newer)
         self._keks = {kek.kek_id: kek for kek in (*others, primary)}
         for kek_id in self._keks:
             if not kek_id.isascii() or not kek_id.isprintable() or " " in kek_id:
@@ -114,6 +119,10 @@ class KekRing:
         opened = await self._tried(body, binding)
         return UNNAMED if opened is None else opened[0]
 
+    def opens(self, kek_id: str) -> bool:
+        """Whether it opens what the KEK of that id wrapped."""
+        return self._found(kek_id) is not None
+
     def is_by_primary(self, wrapped: bytes) -> bool:
         """Whether the primary KEK wrapped it and it says so."""
         try:
@@ -121,10 +130,14 @@ class KekRing:
         except ServiceError:
             return False
 
+    def _found(self, kek_id: str) -> Kek | None:
+        made = (find(kek_id) for find in self._newer)
+        return self._keks.get(kek_id) or next((kek for kek in made if kek is not None), None)
+
     async def _opened(self, wrapped: bytes, binding: bytes) -> tuple[str, bytes]:
         kek_id, body = _parsed(wrapped)
         if kek_id is not None:
-            kek = self._keks.get(kek_id)
+            kek = self._found(kek_id)
             if kek is None:
                 raise _lacking(f"KEK {kek_id} wrapped this data key, and it is not configured here")
             return kek_id, await kek.unwrap(body, binding)

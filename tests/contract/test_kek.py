@@ -256,7 +256,7 @@ class TestOpenRing:
         assert ring.primary_id == LocalKek(bytes([10]) * 32).kek_id
 
     def test_there_is_no_provider_that_leaves_keys_in_clear(self) -> None:
-        assert {*KekProvider} == {"file", "aws-kms", "aws-secrets-manager"}
+        assert {*KekProvider} == {"file", "aws-kms", "aws-secrets-manager", "vault-transit"}
         with pytest.raises(SettingsError, match="KEK_PROVIDER"):
             self.settings(KEK_PROVIDER="none")
 
