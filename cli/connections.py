@@ -140,10 +140,11 @@ def set_settings(
 ) -> None:
     """Changes settings of a connection; `show` has their names."""
     wanted = _wanted(connection_id, settings)
-    mask = FieldMask(paths=[one.partition("=")[0] for one in settings])
 
     async def ask(stub: Any) -> int:
-        request = pb.UpdateSettingsRequest(connection=wanted, update_mask=mask)
+        get = pb.GetConnectionRequest(connection_id=connection_id)
+        known = (await call(stub.GetConnection, get, timeout_s=_CALL_S)).connection
+        request = settings_change(known, wanted, [one.partition("=")[0] for one in settings])
         answer = await call(stub.UpdateSettings, request, timeout_s=_CALL_S)
         _print_json(answer.connection.connection)
         return 0
@@ -183,6 +184,24 @@ def import_token(
         return 0
 
     raise typer.Exit(asked(address, ask))
+
+
+def settings_change(
+    known: health_pb2.ConnectionStatus, wanted: Connection, paths: Sequence[str]
+) -> pb.UpdateSettingsRequest:
+    """The request that makes `known` be as `wanted` at `paths`; refused if it has changed since.
+
+    The rest is sent as it is known: by its schema a connection is whole.
+    """
+    request = pb.UpdateSettingsRequest(
+        connection=known.connection,
+        update_mask=FieldMask(paths=paths),
+        expected_revision=known.revision,
+    )
+    request.update_mask.MergeMessage(
+        wanted, request.connection, replace_message_field=True, replace_repeated_field=True
+    )
+    return request
 
 
 def asked(address: str, ask: Callable[[Any], Awaitable[int]]) -> int:
