@@ -17,6 +17,10 @@ _log = structlog.stdlib.get_logger()
 _CUT_OFF_S = 2.0
 
 
+_START = "start"
+"""Awaited until the parts are known."""
+
+
 class Part(Protocol):
     """Something that works for as long as the process lives: a consumer, a server."""
 
@@ -35,7 +39,7 @@ class Readiness:
     """Whether this process should be sent work: every part is ready and none is stopping."""
 
     def __init__(self) -> None:
-        self._awaited: set[str] = {"start"}
+        self._awaited: set[str] = {_START}
         self._draining = False
         self._changed = asyncio.Event()
 
@@ -79,7 +83,7 @@ class Readiness:
 
     async def until(self, names: Collection[str]) -> None:
         """Returns once each of `names` is ready."""
-        while not self._awaited.isdisjoint(names):
+        while not self._awaited.isdisjoint((_START, *names)):
             await self._changed.wait()
 
     def _announce(self) -> None:

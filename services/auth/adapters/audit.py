@@ -47,7 +47,12 @@ class AuditLog:
         self._come = asyncio.Event()
         self._stopping = False
         self._busy: Callable[[], bool] = lambda: False
-        metrics.gauge(metric_names.AUDIT_WAITING, lambda: float(len(self._waiting)))
+        metrics.gauge(metric_names.AUDIT_WAITING, lambda: float(self.waiting))
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not stored yet."""
+        return len(self._waiting)
 
     def note(
         self,

@@ -213,8 +213,9 @@ class Recording:
 async def test_a_part_that_comes_afterwards_begins_once_the_others_are_ready() -> None:
     readiness, part = Readiness(), Recording()
     later = Afterwards(part, readiness, {"first", "second"})
-    readiness.expect({"first", "second", "later"})
     running = asyncio.create_task(later.run(lambda: readiness.ready("later")))
+    await _settled()
+    readiness.expect({"first", "second", "later"})
 
     readiness.ready("first")
     await _settled()
