@@ -354,7 +354,13 @@ class Refresher:
         self._metrics.counter(metric_names.GRANT_REFRESHES, result=result).value += 1
 
     def _count_ended(self) -> float:
-        return float(sum(kept.record.needs_reauthorization for kept in self._grants.all()))
+        """Grants that need a person. What a person has ended keeps none, and needs nobody."""
+        return float(
+            sum(
+                kept.record.needs_reauthorization and kept.record.HasField("grant")
+                for kept in self._grants.all()
+            )
+        )
 
     def _count_expired(self) -> float:
         """Grants that have expired although something could refresh them."""
