@@ -103,7 +103,9 @@ class Refresher:
         """
         while True:
             task = self._under_way.get(connection_id)
-            if task is None:
+            # One that is done may not have been taken away yet: to await it again gives nobody a
+            # turn who could.
+            if task is None or task.done():
                 task = asyncio.create_task(self._refresh(connection_id, newer_than))
                 self._under_way[connection_id] = task
                 task.add_done_callback(partial(self._over, connection_id))
@@ -170,7 +172,8 @@ class Refresher:
         return kept
 
     def _over(self, connection_id: str, task: asyncio.Task[KeptGrant]) -> None:
-        self._under_way.pop(connection_id, None)
+        if self._under_way.get(connection_id) is task:
+            del self._under_way[connection_id]
         if not task.cancelled():
             # Heard here too: every caller may have hung up.
             task.exception()
@@ -183,7 +186,9 @@ class Refresher:
     async def _in_background(self, connection_id: str) -> None:
         try:
             kept = self._grants.known(connection_id)
-            if kept is not None and not await self._in_good_hands(kept):
+            # It was due when it was planned; somebody may have been quicker.
+            is_due = self._schedule.is_due(connection_id)
+            if kept is not None and is_due and not await self._in_good_hands(kept):
                 newer_than = kept.record.token_revision
                 await self.refreshed(connection_id, newer_than=newer_than)
         except ServiceError as error:
@@ -285,7 +290,7 @@ class Refresher:
 
     async def _note_success(self, mine: KeptGrant, new: Grant) -> KeptGrant:
         record = granted(mine.record, self._clock.now_ns())
-        await self._grants.seal(mine.connection_id, new, record)
+        await self._sealed(mine.connection_id, new, record)
         kept = await self._stored(mine, record)
         self._count("refreshed")
         _log.info(
@@ -321,6 +326,17 @@ class Refresher:
             return _MISCONFIGURED_S
         wait_s = backoff_s(failures, draw=self._random())
         return max(wait_s, error.retry_after_s or 0.0)
+
+    async def _sealed(self, connection_id: str, new: Grant, into: record_pb2.StoredGrant) -> None:
+        """Seals what the provider gave, which there is no second time, once its key can be had."""
+        while True:
+            try:
+                return await self._grants.seal(connection_id, new, into)
+            except ServiceError as error:
+                if error.kind is not Kind.RETRYABLE:
+                    raise
+                _log.warning("grant_not_sealed_yet", connection=connection_id, reason=error.code)
+                await self._clock.sleep(_WRITE_AGAIN_S)
 
     async def _stored(self, mine: KeptGrant, record: record_pb2.StoredGrant) -> KeptGrant:
         """What was written over our intent, asked again until somebody knows.

@@ -53,6 +53,11 @@ class Schedule:
                 found.append(connection_id)
         return found
 
+    def is_due(self, connection_id: str) -> bool:
+        """Whether it is due by what is known of it now."""
+        known = self._due.get(connection_id)
+        return known is not None and known[0] <= self._clock.now_ns() / 1e9
+
     async def wait(self, stopping: asyncio.Event) -> None:
         """Returns when the next one is due, or something has changed."""
         if stopping.is_set():

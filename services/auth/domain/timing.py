@@ -15,7 +15,8 @@ _MARGIN_MOST_S: Final = 60.0
 """A token that is handed out lives long enough for the call that it is fetched for."""
 
 _BACKOFF_FIRST_S: Final = 1.0
-_BACKOFF_MOST_S: Final = 60.0
+_BACKOFF_MOST_S: Final = 25.0
+"""However long an outage was, its end is noticed within the 30 s of a recovery."""
 _DOUBLINGS_MOST: Final = 10
 
 

@@ -13,6 +13,7 @@ from libs.bus.follow import Follower, MemoryFeed
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.keys import MemoryKeySource
+from libs.sealing import DataKey
 from libs.settings import Secret
 from libs.telemetry import Metrics
 from libs.vault import Vault
@@ -201,6 +202,22 @@ class PlayedLiveness:
         return owner not in self.dead
 
 
+class FarKeys(MemoryKeySource):
+    """Keys that are fetched each time, from where `down` says whether anybody answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+
+    def cached(self, scope: str) -> DataKey | None:
+        return None
+
+    async def current(self, scope: str, *, fresh: bool = False) -> DataKey:
+        if self.down:
+            raise ServiceError(Kind.RETRYABLE, "nats_unavailable")
+        return super().cached(scope) or await self.rotate(scope)
+
+
 class Replica:
     """One process of the token service."""
 
@@ -244,9 +261,9 @@ class House:
         self.upstream = Upstream(self.clock, strict=strict)
         self.log = MemoryLog()
         self.dead: set[str] = set()
-        keys = MemoryKeySource()
+        self.keys = FarKeys()
         self.replicas = [
-            Replica(f"r{number}", self.log, self.upstream, self.dead, keys)
+            Replica(f"r{number}", self.log, self.upstream, self.dead, self.keys)
             for number in range(replicas)
         ]
 

@@ -323,6 +323,23 @@ async def test_a_grant_is_not_used_before_it_is_stored() -> None:
     assert (await second.record()).token_revision == 2
 
 
+async def test_an_answer_whose_key_cannot_be_had_is_kept_until_it_can_be() -> None:
+    house = House(strict=True)
+    await house.connect()
+    replica = house.replicas[0]
+
+    async def story() -> str:
+        asked = asyncio.create_task(replica.token())
+        await house.upstream.rotated.wait()
+        house.keys.down = True
+        await house.clock.sleep(30)
+        house.keys.down = False
+        return await asked
+
+    assert await house.clock.drive(story()) == "access-2"
+    assert house.upstream.refreshes == 1
+
+
 async def test_a_caller_that_hangs_up_breaks_nothing_off() -> None:
     house = House()
     await house.connect()
