@@ -25,6 +25,7 @@ from tests.bench.latency import latency
 from tests.bench.limiter import limiter
 from tests.bench.normalizer import normalizer
 from tests.bench.options import ROOT, Options
+from tests.bench.refreshes import refreshes
 from tests.bench.report import Report, Section, heading_text, markdown, section_text, with_results
 from tests.bench.rewrap import rewrap
 from tests.bench.tokens import tokens
@@ -43,6 +44,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "limiter": limiter,
     "rewrap": rewrap,
     "tokens": tokens,
+    "refreshes": refreshes,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _SECONDS: Final = 4.0

@@ -211,7 +211,7 @@ def _section(
         notes=(
             f"Processor time of the servers, an echo's over GetToken's: {spread_text(processor)}.",
             "The caller's ceiling: with a core of its own, and a server that costs nothing.",
-            "GetToken is `tidewire serve auth` as shipped, guard, metrics and audit in NATS with it.",
+            "GetToken is `tidewire serve auth` as shipped: guard, metrics, audit in NATS.",
         ),
         raw={
             **{f"{name}, flood": _flat(found) for name, found in floods.items()},
