@@ -168,8 +168,14 @@ class Rig:
 
     async def connected(self) -> tuple[str, str]:
         """The ids of a store and its pixel C1."""
-        store = await self.imported(access_token="store-token-1", webhook_secrets=["hook-secret-1"])
-        return store, await self.imported(self.pixel(), access_token="pixel-token-1")
+        store = await self.imported(
+            access_token=self.token("store-1"), webhook_secrets=["hook-secret-1"]
+        )
+        return store, await self.imported(self.pixel(), access_token=self.token("pixel-1"))
+
+    def token(self, name: str) -> str:
+        """A token that no other test's shop has: what many share is not revoked with one."""
+        return f"token-{name}-of-{self.shop}"
 
     async def audited(self, method: str) -> list[record_pb2.AuditRecord]:
         """Records of a method about this shop, once those that wait have been stored."""
