@@ -199,15 +199,15 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
-    """A replica on `server`, ready."""
+async def rig_at(server: NatsServer, directory: Path, *, port: int = 0) -> AsyncIterator[Rig]:
+    """A replica on `server`, ready; at `port`, where one is named."""
     async with AsyncExitStack() as stack:
         nats = await connected(server.url)
         stack.push_async_callback(nats.close)
         await streams.create_missing(nats, replicas=1, scale_mib=16)
         policy = directory / "policy.yaml"
         policy.write_text(POLICY, encoding="utf-8")
-        rig, parts, readiness = await _made(nats, policy)
+        rig, parts, readiness = await _made(nats, policy, port)
         stopping = asyncio.Event()
         running = asyncio.create_task(
             run_parts(parts, grace_s=5.0, readiness=readiness, stopping=stopping)
@@ -224,7 +224,7 @@ async def rig_at(server: NatsServer, directory: Path) -> AsyncIterator[Rig]:
         await running
 
 
-async def _made(nats: Client, policy: Path) -> tuple[Rig, dict[str, Part], Readiness]:
+async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, Part], Readiness]:
     ids, metrics, readiness = RandomIds(_CLOCK), Metrics(), Readiness()
 
     def log(bucket: str) -> JetStreamLog:
@@ -267,7 +267,7 @@ async def _made(nats: Client, policy: Path) -> tuple[Rig, dict[str, Part], Readi
         random_bytes=lambda count: uuid.uuid4().bytes * (count // 16 + 1),
     )
     server = RpcServer(
-        address=Address("127.0.0.1", 0),
+        address=Address("127.0.0.1", port),
         services=_services(
             TokenServer(tokens, grants, secrets, keys, audit),
             ConnectionServer(
