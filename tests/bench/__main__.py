@@ -28,6 +28,7 @@ from tests.bench.options import ROOT, Options
 from tests.bench.refreshes import refreshes
 from tests.bench.report import Report, Section, heading_text, markdown, section_text, with_results
 from tests.bench.rewrap import rewrap
+from tests.bench.sources import sources
 from tests.bench.tokens import tokens
 from tests.bench.transform import transform
 
@@ -45,6 +46,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "rewrap": rewrap,
     "tokens": tokens,
     "refreshes": refreshes,
+    "sources": sources,
 }
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
 _SECONDS: Final = 4.0

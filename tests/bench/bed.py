@@ -181,8 +181,11 @@ class Bed:
     def __exit__(self, *_error: object) -> None:
         self.nats.close()
 
-    async def serve(self, role: str) -> Child:
-        """`tidewire serve ingest --role …` with nothing set but where things are."""
+    async def serve(self, role: str, *, auth: Child | None = None) -> Child:
+        """`tidewire serve ingest --role …` with nothing set but where things are.
+
+        With an `auth` it has secrets and keys from there, and none from files.
+        """
         webhooks, grpc, metrics = free_ports(3)
         child = await Child.start(
             [sys.executable, "-m", "cli", "serve", "ingest", "--role", role],
@@ -191,6 +194,7 @@ class Bed:
                 "TIDEWIRE_INGEST_HTTP_ADDRESS": f"127.0.0.1:{webhooks}",
                 "TIDEWIRE_INGEST_GRPC_ADDRESS": f"127.0.0.1:{grpc}",
                 "TIDEWIRE_INGEST_METRICS_ADDRESS": f"127.0.0.1:{metrics}",
+                **(self._of_auth("ingest", auth) if auth is not None else {}),
             },
             f"http://127.0.0.1:{webhooks}/webhooks/shopify",
             self.directory / "logs" / f"{role}-{webhooks}.log",
@@ -246,6 +250,9 @@ class Bed:
             self.directory / "logs" / "sandbox.log",
         )
         return await _once_answering(child, f"{url}/_sandbox/ledger")
+
+    def _of_auth(self, name: str, auth: Child) -> dict[str, str]:
+        return {**self.certificates.environment(name), "TIDEWIRE_AUTH_ADDRESS": auth.url}
 
     def _service_environment(self) -> dict[str, str]:
         """Where everything of this bed is."""

@@ -69,7 +69,7 @@ class _Bursts:
 
     def raw(self) -> dict[str, list[dict[str, float]]]:
         return {
-            f"{name}, {_load_name(size)}": [_flat(burst) for burst in bursts]
+            f"{name}, {_load_name(size)}": [flat_of(burst) for burst in bursts]
             for (name, size), bursts in self.found.items()
         }
 
@@ -110,7 +110,7 @@ async def _measured(contenders: Sequence[Contender], options: Options, say: Say)
                 job = _job(contender, options, size, counts[contender.name, size], round_number)
                 burst = await run_job(job)
                 bursts.add(contender.name, size, burst)
-                counts[contender.name, size] = _count_for(burst.per_s, options.seconds)
+                counts[contender.name, size] = count_for(burst.per_s, options.seconds)
                 await contender.empty()
             if contender.name != NULL:
                 bursts.add(contender.name, _LONE, await _lone(contender, options, round_number))
@@ -127,7 +127,7 @@ async def _calibrated(
     for contender in contenders:
         for size in _sizes(options):
             burst = await run_job(_job(contender, options, size, _FIRST_BURST, 0))
-            counts[contender.name, size] = _count_for(burst.per_s, options.seconds)
+            counts[contender.name, size] = count_for(burst.per_s, options.seconds)
         await contender.empty()
     return counts
 
@@ -161,7 +161,8 @@ def _measured_loads(bursts: _Bursts) -> list[int]:
     return [size for size in (*_SIZES, _LONE) if size in measured]
 
 
-def _count_for(per_s: float, seconds: float) -> int:
+def count_for(per_s: float, seconds: float) -> int:
+    """How many requests at that rate take so long, within reason."""
     return min(max(int(per_s * seconds), _FIRST_BURST), _BURST_MAX)
 
 
@@ -272,7 +273,8 @@ def _load_name(size: int) -> str:
     return f"64 connections, {size // 1024} KB bodies"
 
 
-def _flat(burst: Burst) -> dict[str, float]:
+def flat_of(burst: Burst) -> dict[str, float]:
+    """A burst for the JSON."""
     flat = msgspec.structs.asdict(burst)
     cores: dict[str, float] = flat.pop("cores")
     return {**flat, "per_s": burst.per_s, **{f"{name}_cores": v for name, v in cores.items()}}
