@@ -5,6 +5,7 @@ GET    /_sandbox/oauth/ledger      counts by connection (`?full=1`: each request
 POST   /_sandbox/oauth/faults      a script (faults.py); GET lists, DELETE ends them
 POST   /_sandbox/oauth/expire      {"provider", "app", "account"}: its access tokens end now
 POST   /_sandbox/oauth/revoke      the same three: every token ends, as by the platform's own hand
+GET    /_sandbox/oauth/texts       the codes and tokens that were handed out last, in clear
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ class Desk:
         app.router.add_delete("/_sandbox/oauth/faults", self._end_faults)
         app.router.add_post("/_sandbox/oauth/expire", self._expire)
         app.router.add_post("/_sandbox/oauth/revoke", self._revoke)
+        app.router.add_get("/_sandbox/oauth/texts", self._show_texts)
 
     def call_with(self, connection: Connection, token: str) -> State:
         """What an access token is worth for a call; the call is counted, live or dead.
@@ -216,6 +218,9 @@ class Desk:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return json_response({"error": str(error)}, 400)
         return json_response({"revoked": self.end_grants(_of(subject))})
+
+    async def _show_texts(self, _request: web.Request) -> web.Response:
+        return json_response(self.vault.texts)
 
     def end_grants(self, connection: Connection) -> int:
         """Ends all that an app was granted by an account; how many grants."""

@@ -1,6 +1,7 @@
 """Codes and tokens: who holds which, until when, and what became of those that were replaced.
 
-Only digests are kept. Under `grace` a refresh token that was used stays usable until one of the
+Only digests are kept, but for the last texts that were handed out: a test looks for them where they
+must not be. Under `grace` a refresh token that was used stays usable until one of the
 pairs that replaced it is first used (its access or its refresh token), or until `grace_s` is over;
 used again before that, it gives a further pair. When one pair is used, its predecessor and the
 other pairs' refresh tokens die, since one refresh token is live for each app and account; that the
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sandbox.oauth.apps import App, Rotation
+
+_TEXTS_MAX: Final = 10_000
 
 
 class State(StrEnum):
@@ -108,12 +112,23 @@ class Vault:
         self._access: dict[str, Access] = {}
         self._refresh: dict[str, Refresh] = {}
         self._by_connection: dict[Connection, list[Grant]] = {}
+        self._texts: deque[str] = deque(maxlen=_TEXTS_MAX)
+
+    @property
+    def texts(self) -> list[str]:
+        """The codes and tokens that were handed out last, as they were."""
+        return list(self._texts)
 
     def new_code(self, app: App, grant: Grant, redirect_uri: str, now_s: float) -> str:
-        code = self._draw()
+        code = self._drawn("")
         held = Code(app, grant, now_s + app.code_life_s, redirect_uri)
         self._codes[name_of(code)] = held
         return code
+
+    def _drawn(self, prefix: str) -> str:
+        text = prefix + self._draw()
+        self._texts.append(text)
+        return text
 
     def code(self, text: str) -> Code | None:
         return self._codes.get(name_of(text))
@@ -131,12 +146,12 @@ class Vault:
         """A new access token, with a refresh token where `refresh_s` is given."""
         refresh, refresh_token = None, None
         if refresh_s is not None:
-            refresh_token = prefixes[1] + self._draw()
+            refresh_token = self._drawn(prefixes[1])
             refresh = Refresh(grant, name_of(refresh_token), now_s + refresh_s, parent)
             self._refresh[refresh.name] = refresh
             if parent is not None:
                 parent.children.append(refresh)
-        access_token = prefixes[0] + self._draw()
+        access_token = self._drawn(prefixes[0])
         expires_at_s = None if access_s is None else now_s + access_s
         self._access[name_of(access_token)] = Access(grant, expires_at_s, refresh)
         grants = self._by_connection.setdefault(grant.connection, [])
