@@ -17,6 +17,7 @@ _log = structlog.stdlib.get_logger()
 
 _SHOPIFY: Final = ".shopify"
 _AGAIN_S: Final = 1.0
+_AT_ONCE: Final = 32
 
 
 class _Watcher:
@@ -88,19 +89,28 @@ class WebhookSecrets:
             self._come.set()
 
     async def _open(self, changed: Iterable[str]) -> None:
-        for connection_id in changed:
-            self._changed.pop(connection_id, None)
-            shop = connection_id.removesuffix(_SHOPIFY)
-            try:
-                found = await self._of(connection_id, shop)
-            except ServiceError as error:
-                if error.kind is not Kind.PERMANENT:
-                    self._changed[connection_id] = None
-                    continue
-                _log.error("webhook_secrets_unreadable", shop=shop, reason=error.code)
-                found = ShopSecrets(shop=shop)
-            if (self._by_shop.get(shop) or ShopSecrets(shop=shop)) != found:
-                self._tell(found)
+        """Opens many at once: each may need a key that has to be fetched first."""
+        waiting = iter(changed)
+
+        async def work() -> None:
+            for connection_id in waiting:
+                await self._open_one(connection_id)
+
+        await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+
+    async def _open_one(self, connection_id: str) -> None:
+        self._changed.pop(connection_id, None)
+        shop = connection_id.removesuffix(_SHOPIFY)
+        try:
+            found = await self._of(connection_id, shop)
+        except ServiceError as error:
+            if error.kind is not Kind.PERMANENT:
+                self._changed[connection_id] = None
+                return
+            _log.error("webhook_secrets_unreadable", shop=shop, reason=error.code)
+            found = ShopSecrets(shop=shop)
+        if (self._by_shop.get(shop) or ShopSecrets(shop=shop)) != found:
+            self._tell(found)
 
     async def _of(self, connection_id: str, shop: str) -> ShopSecrets:
         kept = self._grants.known(connection_id)
