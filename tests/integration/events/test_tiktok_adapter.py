@@ -49,8 +49,9 @@ class OneToken:
 class Bench:
     """The adapter, and the sandbox it talks to."""
 
-    def __init__(self, tiktok: TikTokSandbox, api: TikTokEvents) -> None:
+    def __init__(self, tiktok: TikTokSandbox, api: TikTokEvents, token: OneToken) -> None:
         self.tiktok = tiktok
+        self.token = token
         self._api = api
 
     async def send(
@@ -76,8 +77,9 @@ async def bench() -> AsyncIterator[Bench]:
     tiktok = TikTokSandbox(config, SystemClock())
     url = await tiktok.start()
     async with http_session() as session:
-        api = TikTokEvents(url, session, OneToken(), SystemClock(), Metrics(), timeout_s=1.0)
-        yield Bench(tiktok, api)
+        token = OneToken()
+        api = TikTokEvents(url, session, token, SystemClock(), Metrics(), timeout_s=1.0)
+        yield Bench(tiktok, api, token)
     await tiktok.stop()
 
 
@@ -116,6 +118,33 @@ async def test_no_fault_passes_for_a_delivery(
     bench.fault(**effect)
 
     assert (await bench.failure()).kind is kind
+
+
+@pytest.mark.parametrize("code", [40102, 40105])
+async def test_a_token_that_is_refused_as_dead_is_reported(bench: Bench, code: int) -> None:
+    bench.fault(kind="code", code=code)
+
+    assert (await bench.failure()).kind is Kind.AUTH
+    assert bench.token.reported == [_TOKEN]
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        *({"kind": "code", "code": code} for code in (40001, 40002, 40100, 40104, 40110, 50000)),
+        {"kind": "http_status", "status": 401},
+        {"kind": "http_status", "status": 403},
+        {"kind": "http_status", "status": 503},
+        {"kind": "reset"},
+    ],
+)
+async def test_another_failure_says_nothing_of_the_token(
+    bench: Bench, effect: dict[str, object]
+) -> None:
+    bench.fault(**effect)
+    await bench.failure()
+
+    assert bench.token.reported == []
 
 
 async def test_a_fault_is_met_once_and_the_next_request_is_accepted(bench: Bench) -> None:
