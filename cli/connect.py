@@ -12,12 +12,15 @@ import typer
 
 from cli.connections import AUTH, AuthAddress, asked
 from libs.clock import SystemClock
+from libs.errors import Kind, ServiceError
 from libs.rpc.client import call
 from tidewire.auth.v1 import connection_service_pb2 as pb
 from tidewire.connections.v1 import connection_pb2
 
 _CALL_S: Final = 30.0
 _LOOK_S: Final = 0.5
+_REFUSED: Final = ("_denied", "_unauthenticated")
+"""How codes end of a caller that is not let in: waiting does not help."""
 
 connect = typer.Typer(
     help="Connects a store or an account: a person agrees in a browser.", no_args_is_help=True
@@ -70,7 +73,9 @@ def shopify(
 def tiktok(
     shop: Shop,
     pixel: Annotated[str, typer.Option(help="The pixel's code, from TikTok Events Manager.")],
-    dialect: Annotated[str, typer.Option(help="event_track or pixel_track.")] = "event_track",
+    dialect: Annotated[
+        str, typer.Option(help="event_track or pixel_track; else as it was, or event_track.")
+    ] = "",
     test_event_code: Annotated[
         str, typer.Option(help="Shows events under Test Events instead of counting them.")
     ] = "",
@@ -133,6 +138,8 @@ def _flow(account_holder: bool) -> pb.GrantFlow.ValueType:
 
 
 def _dialect(name: str) -> connection_pb2.EventsDialect.ValueType:
+    if not name:
+        return connection_pb2.EVENTS_DIALECT_UNSPECIFIED
     try:
         return connection_pb2.EventsDialect.Value(f"EVENTS_DIALECT_{name.upper()}")
     except ValueError:
@@ -164,9 +171,7 @@ async def _flown(
     print("waiting; Ctrl-C stops waiting, the address stays good")
     deadline_s = begun.expires_at.ToNanoseconds() / 1e9
     while SystemClock().now_ns() / 1e9 < deadline_s:
-        answer = await call(
-            stub.GetFlow, pb.GetFlowRequest(flow_id=begun.flow_id), timeout_s=_CALL_S
-        )
+        answer = await _flow_now(stub, begun.flow_id)
         if answer.state == pb.FLOW_STATE_CONNECTED:
             print(f"{answer.connection_id} is connected")
             return 0
@@ -176,6 +181,19 @@ async def _flown(
         await asyncio.sleep(_LOOK_S)
     print("nobody agreed in time: begin again")
     return 1
+
+
+async def _flow_now(stub: Any, flow_id: str) -> pb.GetFlowResponse:
+    """How the attempt stands; nothing said, where nobody answers now: a person may take minutes."""
+    try:
+        answer: pb.GetFlowResponse = await call(
+            stub.GetFlow, pb.GetFlowRequest(flow_id=flow_id), timeout_s=_CALL_S
+        )
+    except ServiceError as error:
+        if error.kind is not Kind.RETRYABLE or error.code.endswith(_REFUSED):
+            raise
+        return pb.GetFlowResponse()
+    return answer
 
 
 async def _completed(stub: Any, spec: pb.ConnectionSpec) -> int:

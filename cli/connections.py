@@ -14,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.delivery import callee_of
 from libs.errors import ServiceError
@@ -158,7 +159,8 @@ def import_token(
     shop: Annotated[str, typer.Option(help="Domain or handle of the shop.")],
     token_file: Annotated[Path, typer.Option(help="Holds the access token.", exists=True)],
     webhook_secret_file: Annotated[
-        Path | None, typer.Option(help="Shopify: holds the secret that signs webhooks.")
+        Path | None,
+        typer.Option(help="Shopify: holds the secret that signs webhooks.", exists=True),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="FIELD=VALUE, as in `set`.")
@@ -248,13 +250,14 @@ def _table(found: Sequence[health_pb2.ConnectionStatus]) -> Table:
     for one in found:
         kind = ConnectionKind.Name(one.connection.kind).removeprefix("CONNECTION_KIND_")
         webhooks = str(one.webhooks.in_place) if one.webhooks.HasField("checked_at") else ""
+        # As text: what a provider says may hold brackets, which would be taken for markup.
         table.add_row(
-            one.connection.connection_id,
+            Text(one.connection.connection_id),
             kind.lower(),
             _state(one),
             _expiry(one) or "no expiry",
             webhooks,
-            "; ".join(_to_do(one)),
+            Text("; ".join(_to_do(one))),
         )
     if not table.row_count:
         table.caption = "nothing is connected: `tidewire connect shopify --shop …` begins"
