@@ -204,8 +204,11 @@ async def test_an_answer_from_before_the_watch_broke_is_asked_for_again(bench: B
     assert await asked == "token-2"
 
 
-async def test_a_replica_that_lags_for_good_is_believed_each_time_anew(bench: Bench) -> None:
-    bench.told(2)
+@pytest.mark.parametrize(("revision", "usable"), [(2, True), (1, False)])
+async def test_a_replica_that_lags_for_good_is_believed_each_time_anew(
+    bench: Bench, revision: int, usable: bool
+) -> None:
+    bench.told(revision, usable=usable)
 
     tokens = [await bench.token() for _ in range(2)]
 
@@ -278,9 +281,33 @@ async def test_a_dead_grant_is_not_papered_over_with_the_old_token(bench: Bench)
     with pytest.raises(ServiceError, match=ENDED.code):
         await bench.token()
     bench.service.trouble = DOWN
+    bench.clock.advance(30.1)
 
     with pytest.raises(ServiceError, match=DOWN.code):
         await bench.token()
+
+
+async def test_who_waits_for_a_person_asks_once_until_one_has_come(bench: Bench) -> None:
+    bench.service.trouble = ENDED
+    for _ in range(10):
+        with pytest.raises(ServiceError, match=ENDED.code):
+            await bench.token()
+    assert bench.service.asked == 1
+
+    bench.service.trouble = None
+    bench.told(1)
+
+    assert await bench.token() == "token-1"
+
+
+async def test_an_end_that_is_told_late_is_asked_about_again(bench: Bench) -> None:
+    bench.told(2)
+    bench.service.trouble = ENDED
+    with pytest.raises(ServiceError, match=ENDED.code):
+        await bench.token()
+    bench.service.trouble, bench.service.revision = None, 2
+
+    assert await bench.token() == "token-2"
 
 
 async def test_in_the_background_a_silent_service_is_asked_once_a_second(bench: Bench) -> None:
