@@ -204,11 +204,11 @@ async def test_an_answer_from_before_the_watch_broke_is_asked_for_again(bench: B
     assert await asked == "token-2"
 
 
-@pytest.mark.parametrize(("revision", "usable"), [(2, True), (1, False)])
+@pytest.mark.parametrize("told", [{"revision": 2}, {"revision": 1, "usable": False}])
 async def test_a_replica_that_lags_for_good_is_believed_each_time_anew(
-    bench: Bench, revision: int, usable: bool
+    bench: Bench, told: dict[str, Any]
 ) -> None:
-    bench.told(revision, usable=usable)
+    bench.told(**told)
 
     tokens = [await bench.token() for _ in range(2)]
 
