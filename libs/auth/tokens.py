@@ -23,6 +23,9 @@ _EARLY_SHARE: Final = 0.1
 """Asked for again in the background when a tenth of the time is left for which it was given."""
 _AGAIN_NS: Final = 1_000_000_000
 """Between questions while the service does not answer, for a token that is still good."""
+_ENDED_NS: Final = 30_000_000_000
+"""Between questions for a token that needs a person: that one came is told, this is for what is
+missed. Whoever waits for it looks twice a second, for weeks."""
 _FLIGHT_NS: Final = 1_000_000_000
 """How long before its expiry the last call with a token begins, while nobody can be asked."""
 _LAGS_S: Final = 0.1
@@ -56,6 +59,8 @@ class TokenCache:
         self._told: dict[str, tuple[int, bool]] = {}
         """By connection: the newest revision that was told of, and whether it can be used."""
         self._again_ns: dict[str, int] = {}
+        self._ended: dict[str, tuple[int, ServiceError]] = {}
+        """By connection: until when nobody asks again, and what the service said."""
         self._under_way: dict[str, asyncio.Task[_Held]] = {}
 
     async def access_token(self, connection_id: str) -> Secret:
@@ -86,6 +91,7 @@ class TokenCache:
         """Takes in what the service says of a token."""
         usable = told.state == token_service_pb2.TOKEN_STATE_USABLE
         self._told[told.connection_id] = (told.revision, usable)
+        self._ended.pop(told.connection_id, None)
         held = self._held.get(told.connection_id)
         if held is not None and (held.token.revision < told.revision or not usable):
             del self._held[told.connection_id]
@@ -97,6 +103,7 @@ class TokenCache:
         self._doubtful |= self._held
         self._held.clear()
         self._told.clear()
+        self._ended.clear()
 
     async def refused(self, connection_id: str, token: Secret) -> None:
         """Tells the service that an upstream has refused this token."""
@@ -124,6 +131,9 @@ class TokenCache:
         return connection_id in self._under_way
 
     async def _asked(self, connection_id: str) -> _Held:
+        until_ns, said = self._ended.get(connection_id, (0, None))
+        if said is not None and self._clock.now_ns() < until_ns:
+            raise ServiceError(said.kind, said.code, said.message)
         if self._clock.now_ns() < self._again_ns.get(connection_id, 0):
             old = self._still_good(connection_id)
             if old is not None:
@@ -156,6 +166,8 @@ class TokenCache:
             try:
                 answer = await call(self._stub.GetToken, request, timeout_s=_TIMEOUT_S)
             except ServiceError as error:
+                if doubts == self._doubts:
+                    self._note_end(connection_id, error)
                 return self._without_answer(connection_id, error)
             held = self._held_of(answer.token)
             if doubts == self._doubts and not self._is_outdated(held.token):
@@ -179,6 +191,12 @@ class TokenCache:
         if old is None:
             raise error
         return old
+
+    def _note_end(self, connection_id: str, error: ServiceError) -> None:
+        """Remembers that a person is needed, unless it was told that one has come."""
+        _, usable = self._told.get(connection_id, (0, False))
+        if error.kind is Kind.AUTH and not usable:
+            self._ended[connection_id] = (self._clock.now_ns() + _ENDED_NS, error)
 
     def _still_good(self, connection_id: str) -> _Held | None:
         old = self._held.get(connection_id) or self._doubtful.get(connection_id)
