@@ -137,10 +137,11 @@ def welcome(stack: Stack, *, live: bool) -> str:
 up and ready:
   webhooks     {stack.webhooks_url}
   gRPC         127.0.0.1:{ports.grpc["ingest-http"]} ingest, :{ports.grpc["events"]} events, \
-:{ports.grpc["delivery"]} delivery
+:{ports.grpc["delivery"]} delivery, :{ports.grpc["auth"]} auth
+  pages        {stack.pages_url}   where stores and accounts are connected
   metrics      127.0.0.1:{ports.metrics["ingest-http"]} ingest, \
 :{ports.metrics["ingest-normalizer"]} normalizer, :{ports.metrics["events"]} events, \
-:{ports.metrics["delivery"]} delivery: /livez /readyz /metrics
+:{ports.metrics["delivery"]} delivery, :{ports.metrics["auth"]} auth: /livez /readyz /metrics
   NATS         {stack.nats.url}, monitoring {stack.nats.monitor_url}
 {real if live else judge}\
   connections  {directory}/connections.yaml
@@ -148,6 +149,8 @@ up and ready:
 
 try:
   {tidewire} send {directory}/example --shop {_SHOP} --connections {directory}/connections.yaml
+  {tidewire} connect shopify --shop another-shop
+  {tidewire} connections
   {tidewire} trace {_ORDER_ID} --directory {directory}/state
 {look}
 
@@ -209,7 +212,7 @@ def _wanted_ports(ports: Ports, *, live: bool) -> list[int]:
     grpc = [port for name, port in ports.grpc.items() if name != "ingest-normalizer"]
     services = [*grpc, *ports.metrics.values()]
     sandbox = [] if live else [ports.sandbox]
-    return [ports.webhooks, ports.nats, ports.nats_monitor, *services, *sandbox]
+    return [ports.webhooks, ports.pages, ports.nats, ports.nats_monitor, *services, *sandbox]
 
 
 def _taken(wanted: Sequence[int]) -> list[int]:
