@@ -256,16 +256,7 @@ async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, P
     )
     audit = AuditLog(nats, _CLOCK, ids, metrics)
     secrets = WebhookSecrets(grants, [Secret(SERVICE_SECRET)])
-    connecting = Connecting(
-        flows=FlowStore(log(subjects.FLOWS), keys),
-        providers=providers,
-        connected=linking,
-        clock=_CLOCK,
-        public_url="http://127.0.0.1:1",
-        signing_secret=b"s" * 32,
-        scopes={},
-        random_bytes=lambda count: uuid.uuid4().bytes * (count // 16 + 1),
-    )
+    connecting = _connecting(FlowStore(log(subjects.FLOWS), keys), providers, linking)
     server = RpcServer(
         address=Address("127.0.0.1", port),
         services=_services(
@@ -301,6 +292,19 @@ async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, P
         shop, nats, provider, providers, world, server, keys, grants, linking, book, audit, told, {}
     )
     return rig, parts, readiness
+
+
+def _connecting(flows: FlowStore, providers: PlayedProviders, linking: Linking) -> Connecting:
+    return Connecting(
+        flows=flows,
+        providers=providers,
+        connected=linking,
+        clock=_CLOCK,
+        public_url="http://127.0.0.1:1",
+        signing_secret=b"s" * 32,
+        scopes={},
+        random_bytes=lambda count: uuid.uuid4().bytes * (count // 16 + 1),
+    )
 
 
 def _services(tokens: TokenServer, connections: ConnectionServer) -> list[RpcService]:
