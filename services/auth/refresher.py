@@ -138,6 +138,14 @@ class Refresher:
         self._schedule.wake()
 
     @property
+    def is_awake(self) -> bool:
+        """Whether this process has heard of the others just now: it was not stopped, NATS is there.
+
+        Else what it has in memory may have been replaced long ago.
+        """
+        return self._liveness.is_alive
+
+    @property
     def is_busy(self) -> bool:
         """Whether a refresh is under way."""
         return bool(self._under_way)

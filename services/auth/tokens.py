@@ -38,7 +38,7 @@ class Tokens:
     def ready(self, connection_id: str) -> token_service_pb2.Token | None:
         """The token, where it is at hand and fresh: nothing is awaited."""
         found = self._ready.get(connection_id)
-        if found is None or self._clock.now_ns() >= found[1]:
+        if found is None or self._clock.now_ns() >= found[1] or not self._refresher.is_awake:
             return None
         return found[2]
 
@@ -52,7 +52,7 @@ class Tokens:
         found = self.ready(connection_id)
         if found is not None:
             return found
-        kept = self._grants.known(connection_id) or await self._grants.fresh(connection_id)
+        kept = await self._newest(connection_id)
         if kept is None:
             raise unknown(connection_id)
         if kept.record.needs_reauthorization or not kept.record.HasField("grant"):
@@ -86,6 +86,18 @@ class Tokens:
             if error.kind is not Kind.AUTH and error.code != "refresh_failed":
                 raise
             return self._grants.known(connection_id) or kept
+
+    async def _newest(self, connection_id: str) -> KeptGrant | None:
+        known = self._grants.known(connection_id)
+        if known is not None and self._refresher.is_awake:
+            return known
+        try:
+            return await self._grants.fresh(connection_id)
+        except ServiceError:
+            # While NATS is away what is in memory is the best there is, and nobody changes it.
+            if known is None:
+                raise
+            return known
 
     def _changed(self, connection_id: str) -> None:
         kept, ready = self._grants.known(connection_id), self._ready.get(connection_id)
