@@ -13,7 +13,7 @@ from libs.auth.tokens import TokenCache
 from libs.clock import Clock
 from libs.connections.index import ConnectionIndex
 from libs.connections.ports import ShopView, WebhookSecret
-from libs.errors import ServiceError
+from libs.errors import Kind, ServiceError
 from libs.rpc.client import stream
 from libs.settings import Secret
 from tidewire.auth.v1 import (
@@ -25,6 +25,9 @@ from tidewire.auth.v1 import (
 from tidewire.connections.v1.connection_pb2 import Connection, ConnectionKind
 
 _log = structlog.stdlib.get_logger()
+
+SECRETS_AWAITED: Final = "secrets_awaited"
+"""RETRYABLE: the token service has not been reached since this process started."""
 
 _AGAIN_FIRST_S: Final = 0.1
 _AGAIN_MOST_S: Final = 2.0
@@ -74,6 +77,9 @@ class RemoteConnections:
         return self._index.subscribe(changed)
 
     def webhook_secrets(self, handle: str | None) -> Sequence[WebhookSecret]:
+        if "secrets" in self._awaited:
+            # None known and none there are not the same: an honest webhook would be refused.
+            raise ServiceError(Kind.RETRYABLE, SECRETS_AWAITED, "no secrets have been told yet")
         return self._index.webhook_secrets(handle)
 
     async def access_token(self, connection_id: str) -> Secret:

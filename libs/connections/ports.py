@@ -79,6 +79,9 @@ class Credentials(Protocol):
         """The secrets to try on a webhook: the shop's own, and no others.
 
         For None and for a shop that is not connected: every distinct secret there is.
+
+        Raises:
+            ServiceError: RETRYABLE, where they are not known yet.
         """
 
     async def access_token(self, connection_id: str) -> Secret:

@@ -142,7 +142,10 @@ class Webhooks:
         claimed_shop = claim(getall, "Shop-Domain")
         handle = shop_handle(claimed_shop)
         known = handle is not None and self._connections.shop(handle) is not None
-        secrets = self._credentials.webhook_secrets(handle if known else None)
+        try:
+            secrets = self._credentials.webhook_secrets(handle if known else None)
+        except ServiceError as error:
+            return self._not_stored(error)
         secret = fitting_secret(secrets[:_SECRETS_TRIED_MAX], signature, body)
         if secret is None:
             return self._answer("bad_signature", 401, "the signature does not fit the body")
@@ -169,10 +172,13 @@ class Webhooks:
         try:
             await store_delivery(delivery, body, self._keys, self._committer, self._clock)
         except ServiceError as error:
-            self._answered["not_stored"].value += 1
-            return web.Response(status=503, headers=_RETRY_AFTER, text=error.code)
+            return self._not_stored(error)
         self._answered["stored"].value += 1
         return web.Response()
+
+    def _not_stored(self, error: ServiceError) -> web.Response:
+        self._answered["not_stored"].value += 1
+        return web.Response(status=503, headers=_RETRY_AFTER, text=error.code)
 
     def _answer(self, outcome: str, status: int, text: str) -> web.Response:
         self._answered[outcome].value += 1

@@ -164,6 +164,10 @@ async def test_it_is_not_ready_while_nobody_answers() -> None:
 
         assert not other.is_ready
         assert list(other.connections.shops()) == []
+        # "None" would have honest webhooks refused.
+        with pytest.raises(ServiceError, match="secrets_awaited") as refused:
+            other.secrets("first")
+        assert refused.value.kind is Kind.RETRYABLE
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from libs.connections import WebhookSecret
+from libs.connections import FileConnections, WebhookSecret
+from libs.errors import Kind, ServiceError
 from libs.keys import MemoryKeySource
 from libs.sealing import DataKey
 from services.ingest.domain.verification import fitting_secret
@@ -371,6 +372,24 @@ async def test_without_nats_every_answer_is_an_early_503_until_it_is_back(
     assert {(one.status, one.headers["Retry-After"]) for one in answers} == {(503, "1")}
     await _stores_again(door)
     assert "after" in {one.delivery_id for one in await suite.received()}
+
+
+class Untold(FileConnections):
+    """Nobody has said yet by which secrets webhooks are verified."""
+
+    def webhook_secrets(self, handle: str | None) -> Sequence[WebhookSecret]:
+        raise ServiceError(Kind.RETRYABLE, "secrets_awaited")
+
+
+async def test_before_the_secrets_are_known_an_honest_delivery_is_503_and_not_401(
+    suite: Suite,
+) -> None:
+    untold = replace(suite, connections=Untold(suite.connections_file))
+    async with door_of(untold) as door:
+        answer = await send(door)
+
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert await suite.received() == []
 
 
 async def test_while_nats_hangs_everybody_who_waits_gets_503_in_time(
