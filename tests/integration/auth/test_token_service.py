@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from libs.bus import subjects
 from libs.bus.publisher import publish
+from libs.bus.scan import scan
 from libs.errors import Kind, ServiceError
 from libs.keys import connection_scope
 from libs.rpc.client import call, stream
@@ -292,6 +294,9 @@ async def test_more_audit_records_than_fit_into_one_message_are_all_stored(rig: 
         rig.audit.note(caller, many)  # type: ignore[arg-type]  # as much of a caller as is read
 
     assert len(await rig.audited("Many")) == 20
+    sizes = [len(one.data) async for one in scan(rig.nats, subjects.AUDIT, "audit.>")]
+    # As much as a NATS takes that nobody has told to take more.
+    assert max(sizes) < 1_000_000
 
 
 class _Caller:
