@@ -203,18 +203,18 @@ class PlayedLiveness:
 
 
 class FarKeys(MemoryKeySource):
-    """Keys that are fetched each time, from where `down` says whether anybody answers."""
+    """Keys that are fetched each time; `trouble` is what comes instead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.down = False
+        self.trouble: ServiceError | None = None
 
     def cached(self, scope: str) -> DataKey | None:
         return None
 
     async def current(self, scope: str, *, fresh: bool = False) -> DataKey:
-        if self.down:
-            raise ServiceError(Kind.RETRYABLE, "nats_unavailable")
+        if self.trouble is not None:
+            raise self.trouble
         return super().cached(scope) or await self.rotate(scope)
 
 
@@ -232,12 +232,13 @@ class Replica:
         self.providers = PlayedProviders(self.provider, App("app", Secret("app-secret")))
         self.liveness = PlayedLiveness(name, dead)
         self.ended: list[str] = []
+        self.metrics = Metrics()
         self.refresher = Refresher(
             self.grants,
             self.providers,
             self.liveness,
             upstream.clock,
-            Metrics(),
+            self.metrics,
             random=lambda: 0.5,
             ended=lambda kept: self.ended.append(kept.connection_id),
         )

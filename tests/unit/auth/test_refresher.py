@@ -12,6 +12,7 @@ from services.auth.domain.grants import Grant
 from services.auth.ports import APP_REFUSED
 from services.auth.refresher import GRANT_EXPIRED, NEEDS_REAUTHORIZATION, REFRESH_FAILED
 from tests.unit.auth.replicas import ID, LIFE_S, House
+from tidewire.auth.v1 import record_pb2
 
 DOWN = ServiceError(Kind.RETRYABLE, "upstream_unreachable")
 
@@ -153,6 +154,18 @@ async def test_an_intent_of_a_living_holder_is_waited_for() -> None:
 
     assert await house.clock.drive(story()) == ["access-2", "access-2"]
     assert house.upstream.refreshes == 1
+
+
+async def test_an_intent_that_a_process_left_behind_itself_is_taken_up_at_once() -> None:
+    house = House()
+    kept = await house.connect()
+    left = record_pb2.StoredGrant()
+    left.CopyFrom(kept.record)
+    left.intent.holder = "r0"
+    await house.replicas[0].grants.write(ID, left, expected=kept.sequence)
+
+    assert await house.clock.drive(house.replicas[0].token()) == "access-2"
+    assert house.clock.monotonic_s() < 1
 
 
 async def test_an_intent_that_stands_for_a_minute_is_taken_over_from_a_living_holder() -> None:
@@ -331,9 +344,9 @@ async def test_an_answer_whose_key_cannot_be_had_is_kept_until_it_can_be() -> No
     async def story() -> str:
         asked = asyncio.create_task(replica.token())
         await house.upstream.rotated.wait()
-        house.keys.down = True
+        house.keys.trouble = ServiceError(Kind.RETRYABLE, "nats_unavailable")
         await house.clock.sleep(30)
-        house.keys.down = False
+        house.keys.trouble = None
         return await asked
 
     assert await house.clock.drive(story()) == "access-2"
