@@ -31,7 +31,8 @@ SUBJECT: Final = "audit.auth"
 _EVERY_S: Final = 0.1
 _TOGETHER_MAX: Final = 1_000
 _TOGETHER_BYTES: Final = 512 * 1024
-"""NATS takes a megabyte at once unless it is told otherwise, and the largest record, of 500 connections, is a tenth of that."""
+"""NATS takes a megabyte at once unless it is told otherwise, and the largest record, of 500
+connections, is a tenth of that."""
 _WAITING_MAX: Final = 20_000
 _AGAIN_S: Final = 1.0
 
