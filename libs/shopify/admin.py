@@ -192,12 +192,15 @@ class ShopifyAdmin:
                 `max_cost_exceeded`, `graphql_error`; RETRYABLE for all that may pass.
         """
         connection_id = f"{shop}.shopify"
-        token = await self._credentials.access_token(connection_id)
+        # Who has none costs no turn.
+        await self._credentials.access_token(connection_id)
         limits = [limit_of(shop)]
         weight = self._costs.get((operation.name, size), operation.cost)
         await self._limiter.turn(
             limits, weight=weight, priority=priority, shop=shop, max_wait_s=max_wait_s
         )
+        # Only now: one that was fetched before a long wait may be dead when it is sent.
+        token = await self._credentials.access_token(connection_id)
         version = self.version_of(shop)
         base_url = self._base_url.replace("{shop}", shop + DOMAIN_SUFFIX)
         request = Request(
