@@ -18,7 +18,7 @@ from libs.bus.subjects import token
 from libs.connections import shop_handle
 from libs.errors import Kind, ServiceError
 from libs.keys import (
-    KeySource,
+    KeyKeeper,
     KvKeySource,
     MemoryKeySource,
     connection_scope,
@@ -43,13 +43,13 @@ def opens(key: DataKey, other: DataKey) -> bool:
 class KeySourceContract:
     """Subclasses give a fixture `source`."""
 
-    async def test_a_shop_keeps_its_key(self, source: KeySource) -> None:
+    async def test_a_shop_keeps_its_key(self, source: KeyKeeper) -> None:
         first = await source.current("example")
 
         assert opens(first, await source.current("example"))
         assert opens(first, await source.by_id("example", first.key_id))
 
-    async def test_two_shops_share_neither_key_nor_id(self, source: KeySource) -> None:
+    async def test_two_shops_share_neither_key_nor_id(self, source: KeyKeeper) -> None:
         one, other = await source.current("example"), await source.current("example2")
 
         assert one.key_id != other.key_id
@@ -57,13 +57,13 @@ class KeySourceContract:
         with pytest.raises(ServiceError, match="key_unknown"):
             await source.by_id("example", other.key_id)
 
-    async def test_a_key_id_is_short_hex(self, source: KeySource) -> None:
+    async def test_a_key_id_is_short_hex(self, source: KeyKeeper) -> None:
         key = await source.current("example")
 
         assert 8 <= len(key.key_id) <= 16
         assert set(key.key_id) <= set("0123456789abcdef")
 
-    async def test_a_key_is_in_memory_once_it_was_used(self, source: KeySource) -> None:
+    async def test_a_key_is_in_memory_once_it_was_used(self, source: KeyKeeper) -> None:
         assert source.cached("fresh") is None
         assert source.cached_by_id("fresh", "0" * 16) is None
 
@@ -73,13 +73,13 @@ class KeySourceContract:
         assert source.cached_by_id("fresh", key.key_id) is key
         assert source.cached_by_id("other", key.key_id) is None
 
-    async def test_an_unknown_id_is_an_error_for_good(self, source: KeySource) -> None:
+    async def test_an_unknown_id_is_an_error_for_good(self, source: KeyKeeper) -> None:
         with pytest.raises(ServiceError) as caught:
             await source.by_id("example", "feedfeedfeedfeed")
 
         assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, "key_unknown")
 
-    async def test_many_who_ask_at_once_get_one_key(self, source: KeySource) -> None:
+    async def test_many_who_ask_at_once_get_one_key(self, source: KeyKeeper) -> None:
         keys = await asyncio.gather(*(source.current("busy") for _ in range(50)))
 
         assert len({key.key_id for key in keys}) == 1
@@ -90,7 +90,7 @@ class KeySourceContract:
 
         assert opens(key, await source.by_id(shop, key.key_id))
 
-    async def test_a_rotated_scope_seals_anew_and_reads_what_was(self, source: KeySource) -> None:
+    async def test_a_rotated_scope_seals_anew_and_reads_what_was(self, source: KeyKeeper) -> None:
         before = await source.current("example")
 
         after = await source.rotate("example")
@@ -101,13 +101,13 @@ class KeySourceContract:
         assert opens(after, await source.current("example", fresh=True))
         assert opens(before, await source.by_id("example", before.key_id))
 
-    async def test_a_scope_without_a_key_can_be_rotated(self, source: KeySource) -> None:
+    async def test_a_scope_without_a_key_can_be_rotated(self, source: KeyKeeper) -> None:
         key = await source.rotate("new")
 
         assert opens(key, await source.current("new"))
 
     async def test_a_forgotten_scope_has_lost_every_key_and_no_other_has(
-        self, source: KeySource
+        self, source: KeyKeeper
     ) -> None:
         kept = await source.current("kept")
         first = await source.current("gone")
@@ -122,7 +122,7 @@ class KeySourceContract:
                 await source.by_id("gone", key.key_id)
         assert opens(kept, await source.by_id("kept", kept.key_id))
 
-    async def test_a_forgotten_scope_may_be_used_again(self, source: KeySource) -> None:
+    async def test_a_forgotten_scope_may_be_used_again(self, source: KeyKeeper) -> None:
         before = await source.current("again")
         await source.forget("again")
         await source.forget("again")
@@ -132,7 +132,7 @@ class KeySourceContract:
         assert after.key_id != before.key_id
         assert opens(after, await source.by_id("again", after.key_id))
 
-    async def test_a_connection_and_a_shop_never_share_a_key(self, source: KeySource) -> None:
+    async def test_a_connection_and_a_shop_never_share_a_key(self, source: KeyKeeper) -> None:
         scope = connection_scope("7")
         assert shop_handle(scope, bare=True) is None
         assert shop_handle(f"{scope}.myshopify.com") is None
@@ -142,7 +142,7 @@ class KeySourceContract:
 
 class TestMemoryKeySource(KeySourceContract):
     @pytest.fixture
-    def source(self) -> KeySource:
+    def source(self) -> KeyKeeper:
         return MemoryKeySource()
 
 
@@ -173,7 +173,7 @@ async def stored(js: JetStreamContext, pattern: str) -> list[bytes]:
 
 class TestKvKeySource(KeySourceContract):
     @pytest.fixture
-    async def source(self, js: JetStreamContext) -> KeySource:
+    async def source(self, js: JetStreamContext) -> KeyKeeper:
         return await KvKeySource.open(js, KEK)
 
     async def test_keys_survive_the_process(self, js: JetStreamContext) -> None:
