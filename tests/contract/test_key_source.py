@@ -85,7 +85,7 @@ class KeySourceContract:
         assert len({key.key_id for key in keys}) == 1
 
     @pytest.mark.parametrize("shop", ["a.b", "=unknown", "", "ü *>", "kek", "current"])
-    async def test_any_text_can_name_a_shop(self, source: KeySource, shop: str) -> None:
+    async def test_any_text_can_name_a_shop(self, source: KeyKeeper, shop: str) -> None:
         key = await source.current(shop)
 
         assert opens(key, await source.by_id(shop, key.key_id))

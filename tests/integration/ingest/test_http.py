@@ -418,11 +418,11 @@ class SlowKeys(MemoryKeySource):
         super().__init__()
         self.delay_s = delay_s
 
-    async def current(self, shop: str) -> DataKey:
+    async def current(self, scope: str, *, fresh: bool = False) -> DataKey:
         await asyncio.sleep(self.delay_s)
-        return await super().current(shop)
+        return await super().current(scope, fresh=fresh)
 
-    def cached(self, shop: str) -> DataKey | None:
+    def cached(self, scope: str) -> DataKey | None:
         return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,7 +96,7 @@ def test_what_lacks_is_made_and_what_is_there_is_left() -> None:
     "change",
     [{"filter": "total_price:>10"}, {"include_fields": ("id",)}, {"format": "XML"}],
 )
-def test_one_of_ours_that_was_altered_is_set_right(change: dict[str, object]) -> None:
+def test_one_of_ours_that_was_altered_is_set_right(change: dict[str, Any]) -> None:
     altered = there(**change)
 
     assert made_of([altered]) == Plan(updates=((altered, PAID),))
