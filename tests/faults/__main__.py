@@ -20,9 +20,10 @@ from rich.console import Console
 
 from tests.bench import machine
 from tests.bench.options import ROOT
-from tests.faults import report
+from tests.faults import report, tokens
 from tests.faults.matrix import FAULTS, chosen
 from tests.faults.run import run
+from tests.faults.token_judge import Row
 from tests.faults.trial import Fault, Result
 
 PAGE: Final = ROOT / "docs" / "fault-matrix.md"
@@ -45,18 +46,33 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     directory = Path(tempfile.mkdtemp(prefix="tidewire-faults-"))
     try:
-        results = asyncio.run(_run(faults, directory, console))
+        results, races = asyncio.run(_both(asked, faults, directory, console))
     except (KeyboardInterrupt, asyncio.CancelledError):
         shutil.rmtree(directory, ignore_errors=True)
         return 130
-    _write(asked, results)
-    passed = all(result.passed for result in results)
+    _write(asked, results, races)
+    passed = all(one.passed for one in results) and all(row.passed for row in races)
     console.print(report.table(results))
     if passed:
         shutil.rmtree(directory, ignore_errors=True)
     else:
         console.print(f"Logs and streams of what failed stay in {directory}", markup=False)
     return 0 if passed else 1
+
+
+async def _both(
+    asked: argparse.Namespace, faults: Sequence[Fault], directory: Path, console: Console
+) -> tuple[list[Result], list[Row]]:
+    """The matrix, and where all of it is asked for the races of the token service."""
+    results = await _run(faults, directory, console)
+    if asked.only:
+        return results, []
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with _ended_by_sigterm():
+        return results, await tokens.rows(directory / "tokens", tokens.ROUNDS, tokens.SEED, say)
 
 
 async def _run(faults: Sequence[Fault], directory: Path, console: Console) -> list[Result]:
@@ -73,15 +89,21 @@ async def _run(faults: Sequence[Fault], directory: Path, console: Console) -> li
     return results
 
 
-def _write(asked: argparse.Namespace, results: Sequence[Result]) -> None:
+def _write(asked: argparse.Namespace, results: Sequence[Result], races: Sequence[Row]) -> None:
     found = machine.words()
     if asked.json is not None:
-        data = msgspec.json.encode(report.as_dict(results, found))
-        asked.json.write_bytes(msgspec.json.format(data, indent=2) + b"\n")
-    # A part of the matrix is not the page of the docs.
+        data = report.as_dict(results, found) | {"races": tokens.as_dicts(races)}
+        asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
+    # A part of the matrix is not the page of the docs, and only renews its rows where told to.
     page = asked.doc or (None if asked.only else PAGE)
-    if page is not None:
-        page.write_text(report.page(results, found), encoding="utf-8")
+    if page is None:
+        return
+    if asked.only and page.exists():
+        order = [fault.name for fault in FAULTS]
+        text = report.updated(page.read_text("utf-8"), results, order)
+    else:
+        text = report.page(results, found)
+    page.write_text(report.with_races(text, races, found) if races else text, "utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

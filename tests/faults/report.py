@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from tests.faults.judge import SERVICE_WITHIN_S
+from tests.faults.token_judge import REPORTED_WITHIN_S, Row
 from tests.faults.trial import Result
 
 _STEPS_S: Final = (1, 2, 5, 10, 20, 30)
@@ -33,6 +34,33 @@ metric of our own:
 
 A service gives a unit up after 8 counted tries here, so that an outage which burns attempts shows.
 """
+
+
+_RACES_TITLE: Final = "## Races for one refresh\n"
+_RACES: Final = f"""\
+{_RACES_TITLE}
+Four replicas of the token service, NATS and the simulators as real processes; each round has a
+store of its own, whose token has ended or is reported dead at that moment. The judge is the
+simulator's ledger beside every token that was handed out: each is used for a call at once.
+
+- **refreshes**: the most that the provider granted in one round; 2 only where the first answer died
+  with whoever had asked for it;
+- **lost**: grants of which only a dead refresh token was left, by the provider's word. None may be
+  where the old one lives until the new one is used (`grace`). With `strict` rotation it dies at
+  once: a loss is inevitable where the answer is lost, and is told on the bus, shown to people and
+  counted within {REPORTED_WITHIN_S:.0f} s of the strike. The store is then connected again in a
+  browser, and everything goes on by itself;
+- **served after**: until every replica, one that was stopped too, handed out a token that worked;
+- **dead calls**: with a token that was no longer good. Of a loser's answer no token was ever handed
+  out: under each revision there is one.
+
+Machine: {{machine}}.
+"""
+_RACES_HEAD: Final = (
+    "| race | what was done | rounds | refreshes | lost | told after | served after | dead calls"
+    " | verdict |"
+)
+_RACES_RULE: Final = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -65,15 +93,44 @@ def page(results: Sequence[Result], machine: str) -> str:
         _HEAD,
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
+    lines += [_row(result) for result in results]
+    return "\n".join(lines) + "\n"
+
+
+def updated(text: str, results: Sequence[Result], order: Sequence[str]) -> str:
+    """An older page with these rows in place of those of the same faults.
+
+    A fault that is new there stands after the one before it in `order`.
+    """
+    lines = text.splitlines()
     for result in results:
-        fault = result.fault
+        name, row = result.fault.name, _row(result)
+        places = {line.split("`")[1]: n for n, line in enumerate(lines) if line.startswith("| `")}
+        if name in places:
+            lines[places[name]] = row
+            continue
+        earlier = order[: order.index(name)] if name in order else order
+        known = [places[one] for one in earlier if one in places]
+        lines.insert(max(known, default=lines.index(_HEAD) + 1) + 1, row)
+    return "\n".join(lines) + "\n"
+
+
+def with_races(text: str, rows: Sequence[Row], machine: str) -> str:
+    """A page with these races in place of those that it had."""
+    head = text.partition(_RACES_TITLE)[0].rstrip("\n")
+    lines = [head, "", _RACES.format(machine=machine), _RACES_HEAD, _RACES_RULE]
+    for row in rows:
+        told = "" if row.reported_s is None else _step(row.reported_s)
         cells = (
-            f"`{fault.name}`",
-            fault.what,
-            fault.expected,
-            *_counts(result),
-            _step(result.service_s),
-            _verdict(result),
+            f"`{row.name}`",
+            row.what,
+            str(row.rounds),
+            str(row.refreshes_most),
+            f"{row.lost}",
+            told,
+            _step(row.served_s),
+            str(row.dead_calls),
+            "holds" if row.passed else "fails",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -86,6 +143,19 @@ def as_dict(results: Sequence[Result], machine: str) -> dict[str, Any]:
         "machine": machine,
         "faults": [_entry(result) for result in results],
     }
+
+
+def _row(result: Result) -> str:
+    fault = result.fault
+    cells = (
+        f"`{fault.name}`",
+        fault.what,
+        fault.expected,
+        *_counts(result),
+        _step(result.service_s),
+        _verdict(result),
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _entry(result: Result) -> Mapping[str, Any]:

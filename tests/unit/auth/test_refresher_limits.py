@@ -20,13 +20,14 @@ from tidewire.auth.v1 import record_pb2
 _DOWN = ServiceError(Kind.RETRYABLE, "nats_unavailable")
 
 
-async def left_by(replica: Replica, holder: str) -> None:
-    """An intent that somebody left behind."""
+async def left_by(house: House, replica: Replica, holder: str) -> None:
+    """An intent that somebody left behind just now."""
     kept = await replica.grants.fresh(ID)
     assert kept is not None
     record = record_pb2.StoredGrant()
     record.CopyFrom(kept.record)
     record.intent.holder = holder
+    record.intent.begun_at.FromNanoseconds(house.clock.now_ns())
     await replica.grants.write(ID, record, expected=kept.sequence)
 
 
@@ -97,7 +98,7 @@ async def test_the_background_finishes_what_its_own_process_left_behind() -> Non
     house = House(replicas=1)
     await house.connect()
     replica = house.replicas[0]
-    await left_by(replica, "r0")
+    await left_by(house, replica, "r0")
 
     async def story() -> None:
         running = asyncio.create_task(replica.refresher.run(lambda: None))
