@@ -30,7 +30,13 @@ dev: venv  ## run everything on this machine: NATS, services, sandbox (ARGS=...)
 
 .PHONY: test
 test: venv  ## run the tests; T=path for some of them, ARGS=... for pytest
+ifeq ($(T)$(ARGS),)
+	@# Those that start the whole suite want the machine to themselves; the others share it.
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not e2e"
+	@$(BIN)/pytest -m e2e
+else
 	@$(BIN)/pytest $(ARGS) $(T)
+endif
 
 .PHONY: check
 check: venv  ## format, lint, types, import contracts, schemas, locks: everything but the tests

@@ -31,11 +31,6 @@ def margin_s(granted_s: float, expires_s: float) -> float:
     return min(_MARGIN_MOST_S, _MARGIN_SHARE * max(0.0, expires_s - granted_s))
 
 
-def is_usable(granted_s: float, expires_s: float | None, now_s: float) -> bool:
-    """Whether a token may still be handed out; one without expiry always."""
-    return expires_s is None or now_s < expires_s - margin_s(granted_s, expires_s)
-
-
 def backoff_s(failures: int, *, draw: float) -> float:
     """Seconds until the next try after so many failures in a row (from 1); jitter from a half up.
 
