@@ -52,6 +52,9 @@ _PLUMBING = ("/grpc.health.", "/grpc.reflection.")
 # Seconds for a stream to come to its own end once the server stops.
 _STREAM_GRACE_S = 0.5
 
+STREAM_LASTS_S: Final = 3_600.0
+"""A stream outlives neither its caller's certificate nor its rules by more."""
+
 _CANCELLED = ServiceError(Kind.RETRYABLE, "rpc_cancelled")
 _ABORTED = ServiceError(Kind.PERMANENT, "rpc_aborted")
 
@@ -114,7 +117,9 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         observe: Observe | None,
         stopping: asyncio.Event,
         habits: Habits = Habits(),
+        stream_lasts_s: float = STREAM_LASTS_S,
     ) -> None:
+        self._stream_lasts_s = stream_lasts_s
         self._guard = guard
         self._clock = clock
         self._observe = observe
@@ -189,18 +194,25 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
     async def _while_serving(self, answers: AsyncIterator[Any], context: Context) -> None:
         """Ends a stream soon after a stop: a client that watches would hold the process up.
 
+        And after an hour in any case: its caller has to prove anew who it is.
+
         Raises:
-            ServiceError: RETRYABLE, `server_stopping`; another replica has the rest.
+            ServiceError: RETRYABLE, `server_stopping`; another replica has the rest. RETRYABLE,
+                `stream_renewed`.
         """
         writing = asyncio.Lock()
         written = asyncio.create_task(_written(answers, context, writing))
         over = asyncio.create_task(self._streams_over())
         try:
-            await asyncio.wait((written, over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (written, over), return_when=asyncio.FIRST_COMPLETED, timeout=self._stream_lasts_s
+            )
             # A status cannot be sent while a write is under way: the rpc would never end.
             async with writing:
                 written.cancel()
             await asyncio.wait((written,))
+            if written.cancelled() and not over.done():
+                raise ServiceError(Kind.RETRYABLE, "stream_renewed", "call again, and prove again")
             if written.cancelled():
                 raise ServiceError(Kind.RETRYABLE, "server_stopping", "call again, elsewhere")
             written.result()

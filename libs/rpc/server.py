@@ -16,7 +16,13 @@ from libs.errors import ServiceError, permanent
 from libs.lifecycle import Readiness
 from libs.rpc.guard import Guard
 from libs.rpc.health import Health
-from libs.rpc.interceptor import Habits, Observe, ServiceInterceptor, incoming_traceparent
+from libs.rpc.interceptor import (
+    STREAM_LASTS_S,
+    Habits,
+    Observe,
+    ServiceInterceptor,
+    incoming_traceparent,
+)
 from libs.settings import Address
 
 __all__ = ["MESSAGE_BYTES_MAX", "RpcServer", "RpcService", "incoming_traceparent"]
@@ -77,6 +83,8 @@ class RpcServer:
     readiness: Readiness
     clock: Clock
     observe: Observe | None = None
+    stream_lasts_s: float = STREAM_LASTS_S
+    """Seconds after which a stream ends and its caller has to prove anew who it is."""
 
     def __post_init__(self) -> None:
         self._stopping = asyncio.Event()
@@ -108,7 +116,12 @@ class RpcServer:
 
     def _server(self) -> grpc.aio.Server:
         interceptor = ServiceInterceptor(
-            self.guard, self.clock, self.observe, self._stopping, self._habits()
+            self.guard,
+            self.clock,
+            self.observe,
+            self._stopping,
+            self._habits(),
+            self.stream_lasts_s,
         )
         server = grpc.aio.server(
             interceptors=[interceptor],

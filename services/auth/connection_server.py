@@ -90,7 +90,8 @@ class ConnectionServer(connection_service_pb2_grpc.ConnectionServiceServicer):
     ) -> pb.ImportConnectionResponse:
         spec = _with_handle(request.spec)
         with self._audited(spec.shop, "imported") as subjects:
-            connection_id = await self._linking.connect(spec, request.flow, _imported(request))
+            grant = _imported(request)
+            connection_id = await self._linking.connect(spec, request.flow, grant, imported=True)
             subjects.append(connection_id)
         return pb.ImportConnectionResponse(connection=self._book.status(connection_id))
 

@@ -21,7 +21,7 @@ from libs.connections.entries import ShopEntry, load_entries
 from libs.connections.file import Stamps, stamps
 from libs.connections.names import tiktok_shop_id
 from libs.connections.snapshot import connections_of
-from libs.errors import ServiceError
+from libs.errors import Kind, ServiceError
 from libs.settings import Secret
 from services.auth.book import Book
 from services.auth.domain.grants import App, Family, Grant
@@ -96,7 +96,14 @@ class Importer:
         entries, files = await asyncio.to_thread(load_entries, self._path)
         taken = 0
         for item in [item for entry in entries for item in _items(entry)]:
-            taken += await self._take(item)
+            try:
+                taken += await self._take(item)
+            except ServiceError as error:
+                # One that cannot be taken must not keep the others out.
+                if error.kind is not Kind.PERMANENT:
+                    raise
+                connection_id = item.connection.connection_id
+                _log.error("connection_not_imported", connection=connection_id, reason=error.code)
         if (self._path, *files) == self._files:
             self._seen = before
         self._files = (self._path, *files)

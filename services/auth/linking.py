@@ -53,6 +53,8 @@ REVOKED: Final = "revoked"
 APP_UNINSTALLED: Final = "app_uninstalled"
 
 _TRIES_MAX: Final = 20
+_STORED_WITHIN_S: Final = 30.0
+_AGAIN_S: Final = 0.5
 _TROUBLE: Final = (
     "needs_reauthorization",
     "retry_at",
@@ -89,7 +91,14 @@ class Linking:
         self._attention = attention
         self._told = told
 
-    async def connect(self, spec: ConnectionSpec, flow: GrantFlow.ValueType, grant: Grant) -> str:
+    async def connect(
+        self,
+        spec: ConnectionSpec,
+        flow: GrantFlow.ValueType,
+        grant: Grant,
+        *,
+        imported: bool = False,
+    ) -> str:
         own = self._book.index.shop(spec.shop)
         connection = connection_of(spec, grant, own, self._clock.now_ns())
         family = family_by(spec.kind, flow)
@@ -98,7 +107,7 @@ class Linking:
         known = self._book.kept(connection.connection_id)
         if known is not None:
             merged(connection, known.record.connection)
-        await self.store_grant(connection.connection_id, family, grant)
+        await self._stored_at_last(connection.connection_id, family, grant, imported=imported)
         await self.store_connection(connection, shop=own)
         if spec.kind == CONNECTION_KIND_SHOPIFY:
             await self._complete_place(connection)
@@ -107,10 +116,32 @@ class Linking:
         self._told(connection.connection_id, connection_pb2.CONNECTION_STATE_ACTIVE, "connected")
         return connection.connection_id
 
-    async def store_grant(self, connection_id: str, family: Family, grant: Grant) -> KeptGrant:
+    async def _stored_at_last(
+        self, connection_id: str, family: Family, grant: Grant, *, imported: bool
+    ) -> None:
+        """Stores what a provider has just granted, also where NATS is away for a moment.
+
+        Nobody else has it, and what it replaces may be dead by now.
+        """
+        deadline_s = self._clock.monotonic_s() + _STORED_WITHIN_S
+        while True:
+            try:
+                await self.store_grant(connection_id, family, grant, imported=imported)
+            except ServiceError as error:
+                if error.kind is Kind.PERMANENT or self._clock.monotonic_s() > deadline_s:
+                    raise
+                _log.warning("grant_not_stored_yet", connection=connection_id, reason=error.code)
+                await self._clock.sleep(_AGAIN_S)
+            else:
+                return
+
+    async def store_grant(
+        self, connection_id: str, family: Family, grant: Grant, *, imported: bool = True
+    ) -> KeptGrant:
         """Stores a grant in place of what there was, whatever is under way for the old one.
 
-        What the new one leaves out (an app of its own, webhook secrets) stays as it was.
+        What the new one leaves out stays as it was: webhook secrets, and for one that is
+        `imported` its app; what was exchanged belongs to the app that exchanged it.
         """
         for _ in range(_TRIES_MAX):
             kept = await self._grants.fresh(connection_id)
@@ -121,7 +152,9 @@ class Linking:
                 token_revision=old.token_revision,
             )
             record = granted(base, self._clock.now_ns())
-            await self._grants.seal(connection_id, await self._kept_on(kept, grant), record)
+            await self._grants.seal(
+                connection_id, await self._kept_on(kept, grant, imported=imported), record
+            )
             try:
                 return await self._grants.write(
                     connection_id, record, expected=kept.sequence if kept is not None else 0
@@ -355,7 +388,7 @@ class Linking:
             return f"{error.code}: revoke it at the provider as well"
         return ""
 
-    async def _kept_on(self, kept: KeptGrant | None, grant: Grant) -> Grant:
+    async def _kept_on(self, kept: KeptGrant | None, grant: Grant, *, imported: bool) -> Grant:
         if kept is None or not kept.record.HasField("grant"):
             return grant
         try:
@@ -368,7 +401,7 @@ class Linking:
         return replace(
             grant,
             webhook_secrets=grant.webhook_secrets or old.webhook_secrets,
-            app=grant.app or old.app,
+            app=grant.app or (old.app if imported else None),
         )
 
     async def _complete_place(self, connection: Connection) -> None:

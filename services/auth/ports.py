@@ -173,7 +173,7 @@ class Providers(Protocol):
     def app(self, family: Family) -> App | None:
         """The service's own app there; None where the settings name none."""
 
-    async def is_alive(self, family: Family, grant: Grant) -> bool:
+    async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         """Whether the provider still takes the access token; False where it cannot be asked.
 
         Raises:

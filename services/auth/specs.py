@@ -24,6 +24,7 @@ SETTINGS_UNFIT: Final = "settings_unfit"
 SHOP_NOT_CONNECTED: Final = "shop_not_connected"
 
 _PLACES: Final = ("country", "currency")
+_SHOWN_CHARS_MAX: Final = 80
 _CHANGEABLE: Final = frozenset({*_PLACES, "active_since"})
 _SETTINGS: Final = ("shopify", "tiktok_events", "tiktok_catalog", "tiktok_shop")
 _FIXED: Final = frozenset({"tiktok_events.pixel_code", "tiktok_catalog.catalog_id"})
@@ -155,7 +156,7 @@ def refuse_paths(known: Connection, mask: FieldMask) -> None:
     own = known.WhichOneof("settings")
     bad = [path for path in mask.paths if not _is_changeable(path, own)]
     if bad or not mask.paths:
-        named = f"{bad[0]!r} cannot be changed here: " if bad else ""
+        named = f"{bad[0][:_SHOWN_CHARS_MAX]!r} cannot be changed here: " if bad else ""
         raise permanent(
             SETTINGS_UNFIT,
             f"{named}name fields of {own}, or " + ", ".join(sorted(_CHANGEABLE)),

@@ -91,12 +91,15 @@ class TokenServer(token_service_pb2_grpc.TokenServiceServicer):
                 for connection_id in tuple(changed):
                     del changed[connection_id]
                     kept = self._grants.known(connection_id)
-                    if kept is not None and caller.may(connection_id=connection_id):
-                        yield token_service_pb2.WatchTokensResponse(
-                            connection_id=connection_id,
-                            revision=kept.record.token_revision,
-                            state=state_of(kept.record),
-                        )
+                    if not caller.may(connection_id=connection_id):
+                        continue
+                    answer = token_service_pb2.WatchTokensResponse(
+                        connection_id=connection_id, state=token_service_pb2.TOKEN_STATE_REVOKED
+                    )
+                    if kept is not None:
+                        answer.revision = kept.record.token_revision
+                        answer.state = state_of(kept.record)
+                    yield answer
         finally:
             unsubscribe()
 

@@ -9,7 +9,7 @@ from libs.errors import Kind, ServiceError
 from services.auth.domain.grants import Family, Grant
 from services.auth.domain.timing import margin_s, seconds
 from services.auth.ports import Grants, KeptGrant, Providers
-from services.auth.refresher import Refresher, needs_person, unknown
+from services.auth.refresher import Refresher, domain_of, needs_person, unknown
 from tidewire.auth.v1 import record_pb2, token_service_pb2
 from tidewire.auth.v1.token_service_pb2 import (
     TOKEN_STATE_NEEDS_REAUTHORIZATION,
@@ -76,7 +76,8 @@ class Tokens:
         if not kept.record.can_refresh:
             # Believed only after a question: a slip of whoever reports must end no connection.
             grant = await self._grants.open(kept)
-            if await self._providers.is_alive(Family(kept.record.family), grant):
+            family, shop = Family(kept.record.family), domain_of(connection_id)
+            if await self._providers.is_alive(family, shop, grant):
                 return kept
             return await self._refresher.condemn(connection_id, revision, code)
         try:
@@ -101,9 +102,12 @@ class Tokens:
 
     def _changed(self, connection_id: str) -> None:
         kept, ready = self._grants.known(connection_id), self._ready.get(connection_id)
-        if kept is None or ready is None:
+        if ready is None:
             return
-        if kept.record.token_revision != ready[0] or kept.record.needs_reauthorization:
+        if kept is None:
+            # Deleted by hand: what was handed out of it must not come back with another grant.
+            del self._ready[connection_id]
+        elif kept.record.token_revision != ready[0] or kept.record.needs_reauthorization:
             del self._ready[connection_id]
 
     async def _opened(self, kept: KeptGrant) -> token_service_pb2.Token:

@@ -164,7 +164,7 @@ class Providers:
     def app(self, family: Family) -> App:
         return App("bench", Secret("bench"))
 
-    async def is_alive(self, family: Family, grant: Grant) -> bool:
+    async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         return True
 
 

@@ -103,7 +103,7 @@ def _assert_contract(found: dict[str, Any]) -> None:
     # One delivery more than the storm: the recorded payload.
     assert sum(found["answers"].values()) == 1201
     assert found["seconds"] > found["speed"]["storm_s"] > 0
-    services = {"nats", "sandbox", "ingest-http", "ingest-normalizer", "events", "delivery"}
+    services = {"nats", "sandbox", "auth", "ingest-http", "ingest-normalizer", "events", "delivery"}
     assert found["memory"].keys() == services
     assert all(sizes["end_mib"] > 5 for sizes in found["memory"].values())
 

@@ -102,7 +102,7 @@ class PlayedProviders:
     def of(self, family: Family) -> PlayedProvider:
         return self._provider
 
-    async def is_alive(self, family: Family, grant: Grant) -> bool:
+    async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         return grant.access_token.reveal() in self.alive
 
     def app(self, family: Family) -> App | None:

@@ -42,8 +42,10 @@ class SettingsProviders:
     def app(self, family: Family) -> App | None:
         return self._apps.get(family)
 
-    async def is_alive(self, family: Family, grant: Grant) -> bool:
+    async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         provider, app = self._providers[family], grant.app or self.app(family)
+        if isinstance(provider, Shopify):
+            return await provider.tokens.is_alive(shop, grant)
         if app is None or not isinstance(provider, TikTokBusiness):
             return False
         return await provider.is_alive(app, grant)

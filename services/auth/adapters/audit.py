@@ -35,6 +35,9 @@ _TOGETHER_BYTES: Final = 512 * 1024
 connections, is a tenth of that."""
 _WAITING_MAX: Final = 20_000
 _AGAIN_S: Final = 1.0
+_CHANGES_MAX: Final = 100
+_TEXT_CHARS_MAX: Final = 200
+"""Whoever calls chooses what it names; a record must fit into a message all the same."""
 
 
 class AuditLog:
@@ -77,10 +80,10 @@ class AuditLog:
             caller=caller.name,
             identity=caller.identity,
             method=caller.method,
-            subjects=subjects,
+            subjects=[one[:_TEXT_CHARS_MAX] for one in subjects],
             code=code,
-            changes=changes,
-            traceparent=incoming_traceparent.get() or "",
+            changes=[one[:_TEXT_CHARS_MAX] for one in changes[:_CHANGES_MAX]],
+            traceparent=(incoming_traceparent.get() or "")[:_TEXT_CHARS_MAX],
         )
         record.at.FromNanoseconds(self._clock.now_ns())
         self._waiting.append(record)

@@ -68,7 +68,7 @@ class OneProvider:
     def app(self, family: Family) -> App | None:
         return APP
 
-    async def is_alive(self, family: Family, grant: Grant) -> bool:
+    async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         return False
 
 

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 from structlog.testing import capture_logs
 
-from libs.clock import FakeClock
+from libs.clock import FakeClock, SystemClock
 from libs.errors import Kind, ServiceError, permanent
 from libs.lifecycle import Readiness
 from libs.rpc.client import call, stream
@@ -354,6 +354,35 @@ async def test_a_stop_lets_the_rpc_under_way_finish(house: House) -> None:
 
     assert (await waiting).value == "wait"
     await house.running
+
+
+async def test_a_stream_ends_after_its_time_so_that_its_caller_proves_itself_anew(
+    house: House,
+) -> None:
+    brief = RpcServer(
+        address=LOOPBACK,
+        services=[house.echo.service()],
+        guard=callers.guard(),
+        readiness=Readiness(),
+        clock=SystemClock(),
+        stream_lasts_s=0.05,
+    )
+    up = asyncio.Event()
+    running = asyncio.create_task(brief.run(up.set))
+    await up.wait()
+    async with callers.channel_to(brief.port) as channel:
+        method = channel.unary_stream(
+            f"/{ECHO}/Endless",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=StringValue.FromString,
+        )
+        watching = stream(method, said("x"), timeout_s=None)
+        await anext(watching)
+        error = await failure(anext(watching))
+    brief.stop()
+    await running
+
+    assert (error.kind, error.code) == (Kind.RETRYABLE, "stream_renewed")
 
 
 async def test_a_stop_ends_streams_that_would_hold_it_up(house: House) -> None:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from libs.bus.commit_log import MemoryLog
+from libs.bus.commit_log import MemoryLog, Stored
 from libs.connections.names import tiktok_shop_id
+from libs.errors import Kind, ServiceError, permanent
 from libs.keys import MemoryKeySource
 from libs.settings import Secret
 from libs.vault import Vault
 from services.auth.adapters.grants import GrantStore
 from services.auth.adapters.records import connection_records
 from services.auth.book import Book
-from services.auth.domain.grants import Grant
+from services.auth.domain.grants import App, Grant
 from services.auth.importer import Importer
 from services.auth.linking import Linking
 from services.auth.ports import Place
 from tests.fakes.provider import PlayedProvider, PlayedProviders
 from tests.fakes.virtual_clock import VirtualClock
 from tidewire.auth.v1 import connection_service_pb2 as pb
+from tidewire.auth.v1 import record_pb2
 from tidewire.connections.v1 import connection_pb2
 from tidewire.delivery.v1 import gate_pb2
 
@@ -59,26 +62,49 @@ class Nobody:
         pass
 
 
+class Log(MemoryLog):
+    """A log that is away for some reads."""
+
+    away = 0
+
+    async def read_fresh(self, subjects: Sequence[str]) -> dict[str, Stored]:
+        if self.away:
+            self.away -= 1
+            raise ServiceError(Kind.RETRYABLE, "nats_unavailable")
+        return await super().read_fresh(subjects)
+
+
+class Picky(Linking):
+    """Refuses one connection for good."""
+
+    refused = ""
+
+    async def stored(self, connection_id: str) -> record_pb2.StoredConnection:
+        if connection_id == self.refused:
+            raise permanent("key_unreadable")
+        return await super().stored(connection_id)
+
+
 class House:
     """The token service's inside, in memory."""
 
     def __init__(
-        self, file: Path, log: MemoryLog | None = None, keys: MemoryKeySource | None = None
+        self, file: Path, log: Log | None = None, keys: MemoryKeySource | None = None
     ) -> None:
-        self.log, clock = log or MemoryLog(), VirtualClock()
+        self.log, self.clock = log or Log(), VirtualClock()
         self.keys = keys or MemoryKeySource()
         self.records = connection_records(self.log)
         self.grants = GrantStore(self.log, Vault(self.keys))
         self.book = Book(self.records, self.grants, Open())
         nobody = Nobody()
-        self.linking = Linking(
+        self.linking = Picky(
             book=self.book,
             records=self.records,
             grants=self.grants,
             providers=PlayedProviders(PlayedProvider()),
             places=nobody,
             forgetting=nobody,
-            clock=clock,
+            clock=self.clock,
             attention=nobody,
             told=lambda *_: None,
         )
@@ -284,3 +310,38 @@ def _write_unnoticed(file: Path, text: str) -> None:
     as_it_was = file.stat()
     file.write_text(text)
     os.utime(file, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+
+
+async def test_what_another_app_exchanged_is_not_kept_with_the_app_before(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    own = App("own-app", Secret("own-secret"))
+    spec = pb.ConnectionSpec(shop="example", kind=connection_pb2.CONNECTION_KIND_SHOPIFY)
+    await house.linking.connect(
+        spec, pb.GRANT_FLOW_UNSPECIFIED, Grant(access_token=Secret("1"), app=own)
+    )
+
+    await house.linking.connect(spec, pb.GRANT_FLOW_UNSPECIFIED, Grant(access_token=Secret("2")))
+
+    kept = house.grants.known("example.shopify")
+    assert kept is not None
+    assert (await house.grants.open(kept)).app is None
+
+
+async def test_a_grant_is_stored_although_nats_is_away_for_a_moment(file: Path) -> None:
+    house = House(file)
+    await house.importer.look()
+    house.log.away = 3
+
+    await house.clock.drive(house.connect_pixel())
+
+    assert await house.token() == "by-oauth"
+
+
+async def test_one_entry_that_cannot_be_taken_keeps_no_other_out(file: Path) -> None:
+    house = House(file)
+    house.linking.refused = "example.shopify"
+
+    taken = await house.importer.look()
+
+    assert (taken, await house.token()) == (1, "from-file")

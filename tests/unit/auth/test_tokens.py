@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from libs.bus import subjects
+from libs.bus.commit_log import Stored
 from libs.errors import Kind, ServiceError
 from libs.settings import Secret
 from services.auth.domain.grants import Grant
@@ -207,3 +209,16 @@ async def test_a_report_that_the_store_cannot_take_is_refused() -> None:
 
     with pytest.raises(ServiceError, match="nats_unavailable"):
         await house.clock.drive(story())
+
+
+async def test_a_token_whose_record_was_deleted_is_handed_out_no_more() -> None:
+    house = House(replicas=1)
+    await house.connect()
+    replica = house.replicas[0]
+    tokens = tokens_of(house, replica)
+    await tokens.token(ID)
+
+    subject = subjects.in_bucket(subjects.TOKENS, subjects.token(ID))
+    replica.grants.take(Stored(subject, 99, b""))
+
+    assert tokens.ready(ID) is None

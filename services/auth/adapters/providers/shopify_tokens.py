@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from libs.errors import ServiceError
 from libs.http.client import Request
 from services.auth.adapters.providers.calls import Body, Caller, Judge, post, refused_consent, text
 from services.auth.domain import refusals
@@ -11,8 +12,10 @@ from services.auth.domain.answers import shopify_grant
 from services.auth.domain.callbacks import shop_domain
 from services.auth.domain.grants import App, Grant
 from services.auth.domain.refusals import Refusal, Step
+from services.auth.ports import GRANT_REVOKED
 
 _GRANTS_PATH: Final = "/admin/oauth/access_token"
+_SCOPES_PATH: Final = "/admin/oauth/access_scopes.json"
 _INSTALLATION_PATH: Final = "/admin/api_permissions/current.json"
 
 
@@ -69,6 +72,36 @@ class ShopifyTokens:
             repeatable=False,
         )
         await self.caller.ended(request, _judge_end)
+
+    async def is_alive(self, shop: str, grant: Grant) -> bool:
+        """Whether the shop takes the access token, asked by what it may do.
+
+        Raises:
+            ServiceError: RETRYABLE or THROTTLED, where that cannot be told now.
+        """
+        request = Request(
+            method="GET",
+            url=self.address(shop, _SCOPES_PATH),
+            headers={
+                "X-Shopify-Access-Token": grant.access_token.reveal(),
+                "Accept": "application/json",
+            },
+        )
+        try:
+            await self.caller.read(request, _judge_look)
+        except ServiceError as error:
+            if error.code == GRANT_REVOKED:
+                return False
+            raise
+        return True
+
+
+def _judge_look(status: int, _: Body | None) -> Refusal | None:
+    """401 is a token that is dead; a shop that is locked, or down, says nothing of its token."""
+    if status == 401:
+        return Refusal.GRANT
+    found = refusals.of_status(status)
+    return Refusal.DOWN if found is Refusal.APP else found
 
 
 def _judge(step: Step) -> Judge:

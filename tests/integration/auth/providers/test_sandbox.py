@@ -27,6 +27,7 @@ from sandbox.tiktok.account_oauth import AccountOAuth
 from sandbox.tiktok.oauth import BusinessOAuth
 from sandbox.tiktok_shop.app import TikTokShopSandbox
 from services.auth.adapters.providers import Endpoints, providers
+from services.auth.adapters.providers.shopify import Shopify
 from services.auth.domain.grants import Answer, App, Consent, Family, Grant
 from services.auth.ports import APP_REFUSED, CODE_REFUSED, GRANT_REVOKED, Provider
 
@@ -159,6 +160,17 @@ async def test_tiktoks_refresh_token_is_good_once(scene: Scene, family: Family) 
         await provider.refresh(_APP, _SHOP, first)
 
     assert again.value.code == GRANT_REVOKED
+
+
+async def test_a_store_is_asked_whether_it_takes_a_token(scene: Scene) -> None:
+    provider = scene.table[Family.SHOPIFY]
+    assert isinstance(provider, Shopify)
+    _, grant = await scene.granted(Family.SHOPIFY)
+
+    before = await provider.tokens.is_alive(_SHOP, grant)
+    await provider.revoke(_APP, _SHOP, grant)
+
+    assert (before, await provider.tokens.is_alive(_SHOP, grant)) == (True, False)
 
 
 @pytest.mark.parametrize("family", [Family.SHOPIFY, Family.TIKTOK_BUSINESS, Family.TIKTOK_ACCOUNT])
