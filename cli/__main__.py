@@ -104,13 +104,23 @@ def demo(
     ] = None,
     deliveries: Annotated[int, typer.Option(help="Generated deliveries.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of the generated storm.")] = 7,
+    keep: Annotated[
+        Path | None, typer.Option(help="New folder for logs, streams and spans, to look into.")
+    ] = None,
 ) -> None:
     """Starts everything, sends a storm, and shows that nothing was lost or sent twice."""
     from cli.demo import run_demo  # noqa: PLC0415
 
     raise typer.Exit(
         asyncio.run(
-            run_demo(os.environ, json_file=json_file, corpus=corpus, size=deliveries, seed=seed)
+            run_demo(
+                os.environ,
+                json_file=json_file,
+                corpus=corpus,
+                size=deliveries,
+                seed=seed,
+                keep=keep,
+            )
         )
     )
 

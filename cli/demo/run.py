@@ -89,6 +89,7 @@ async def run_demo(
     corpus: Path | None,
     size: int,
     seed: int,
+    keep: Path | None = None,
 ) -> int:
     """Starts the suite, sends a storm and prints the verdict; the exit code.
 
@@ -110,7 +111,10 @@ async def run_demo(
             code = 0 if result.passed else 1
             _write_json(json_file, result, seconds)
             _print_result(console, result, seconds)
-        if code != 1:
+        if keep is not None:
+            shutil.move(directory, keep)
+            console.print(f"\nLogs, streams and spans are kept in {keep}", markup=False)
+        elif code != 1:
             shutil.rmtree(directory, ignore_errors=True)
         else:
             console.print(f"\nLogs, streams and spans stay in {directory}", markup=False)

@@ -8,10 +8,17 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cli.demo.scenery import CORPUS_SHOP
+from cli.nats_server import NatsServer
+from libs.foundation import connected
+from sandbox.shopify.storm import default_shops
+from tests.e2e.leaks import LEAST_BYTES, files_below, leaks, vault_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -73,10 +80,12 @@ def _processes_below(scratch: Path) -> list[str]:
 async def test_a_small_storm_passes_every_check_and_leaves_nothing_behind(tmp_path: Path) -> None:
     scratch, result = tmp_path / "scratch", tmp_path / "result.json"
     scratch.mkdir()
-    corpus = _corpus(tmp_path / "payloads")
+    corpus, kept = _corpus(tmp_path / "payloads"), tmp_path / "kept"
 
     ran = await _demo(
-        scratch, "--deliveries", "1200", "--corpus", str(corpus), "--json", str(result)
+        scratch,
+        *("--deliveries", "1200", "--corpus", str(corpus)),
+        *("--json", str(result), "--keep", str(kept)),
     )
 
     assert ran.code == 0, ran.said
@@ -85,6 +94,31 @@ async def test_a_small_storm_passes_every_check_and_leaves_nothing_behind(tmp_pa
     assert found["passed"] is True
     assert all(check["passed"] for check in found["checks"])
     _assert_contract(found)
+    await _assert_nothing_secret_in(kept, ran.said)
+
+
+async def _assert_nothing_secret_in(kept: Path, said: str) -> None:
+    """Searches all that the demo has written for every token, key and secret that it had."""
+    holders = [kept / "kek", kept / "certificates"]
+    places = [*files_below(kept, but=holders), ("what it said", said.encode())]
+    with NatsServer(directory=kept / "nats") as server:
+        nats = await connected(server.url)
+        try:
+            secrets = await vault_of(nats, kept / "kek")
+        finally:
+            await nats.close()
+    secrets |= {
+        f"{shop.domain} {place}": secret.encode()
+        for shop in (*default_shops(datetime.now(UTC)), CORPUS_SHOP)
+        for place, secret in enumerate(shop.secrets)
+    }
+    secrets = {what: secret for what, secret in secrets.items() if len(secret) >= LEAST_BYTES}
+    # Seven stores and eight pixels have a token each, and every shop has its keys.
+    assert len(secrets) > 30
+    assert sum(name.startswith("logs/") for name, _ in places) > 5
+    assert leaks(places, secrets) == []
+    planted = [("planted", b"x" + secret) for secret in secrets.values()]
+    assert {what for _, what in leaks(planted, secrets)} == set(secrets)
 
 
 def _assert_contract(found: dict[str, Any]) -> None:
