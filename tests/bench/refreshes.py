@@ -56,7 +56,7 @@ _DAY_S: Final = 24 * 3600.0
 _DAY_S_QUICK: Final = 3 * 3600.0
 _TWO_HOURS_S: Final = 2 * 3600.0
 _TWO_HOURS_S_QUICK: Final = 3600.0
-_SPEED: Final = 60.0
+_SPEED: Final = 30.0
 _SPEED_QUICK: Final = 600.0
 _BEFORE_S: Final = 2_700.0
 """Granted within so long before: none is due yet, as where somebody has refreshed all along."""
