@@ -26,7 +26,17 @@ WATERMARKS: Final = "watermarks"
 CONNECTIONS: Final = "connections"
 TOKENS: Final = "tokens"
 FLOWS: Final = "flows"
-BUCKETS: Final = (LIMITS, CIRCUITS, LEASES, WATERMARKS, CONNECTIONS, TOKENS, FLOWS)
+CATALOG_SYNC: Final = "catalog_sync"
+BUCKETS: Final = (
+    LIMITS,
+    CIRCUITS,
+    LEASES,
+    WATERMARKS,
+    CONNECTIONS,
+    TOKENS,
+    FLOWS,
+    CATALOG_SYNC,
+)
 """Key-value buckets: streams too, `KV_<bucket>`, so that several keys are one atomic write."""
 
 THROTTLED: Final = "limits.throttled"

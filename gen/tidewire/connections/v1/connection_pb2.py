@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tidewire/connections/v1/connection.proto\x12\x17tidewire.connections.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x0fShopifySettings\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\"\xfd\x04\n\x0e\x45ventsSettings\x12\x1b\n\npixel_code\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x37\n\x07\x64ialect\x18\x02 \x01(\x0e\x32&.tidewire.connections.v1.EventsDialect\x12\x16\n\x0epurchase_event\x18\x03 \x01(\t\x12\x17\n\x0ftest_event_code\x18\x04 \x01(\t\x12\x0e\n\x06shadow\x18\x05 \x01(\x08\x12\x13\n\x0bguide_lists\x18\x06 \x01(\x08\x12\x38\n\ncontent_id\x18\x07 \x01(\tB$\xbaH!r\x1fR\x00R\x03skuR\nvariant_idR\nproduct_id\x12Y\n\x12\x65vent_id_templates\x18\x08 \x03(\x0b\x32=.tidewire.connections.v1.EventsSettings.EventIdTemplatesEntry\x12\x41\n\x10limited_data_use\x18\t \x01(\x0e\x32\'.tidewire.connections.v1.LimitedDataUse\x12\x1c\n\x14offline_event_set_id\x18\n \x01(\t\x12\x12\n\nshop_money\x18\x0b \x01(\x08\x12%\n\x0fmax_event_age_s\x18\x0c \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xd4\x93\x01(\x00\x12 \n\x18limited_data_use_regions\x18\r \x03(\t\x12\x33\n\x0f\x63onsent_unknown\x18\x0e \x01(\tB\x1a\xbaH\x17r\x15R\x00R\x04sendR\x05stripR\x04\x64rop\x1a\x37\n\x15\x45ventIdTemplatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x02\n\x0f\x43\x61talogSettings\x12%\n\x12\x62usiness_center_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\ncatalog_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x07\x64ialect\x18\x03 \x01(\tB#\xbaH r\x1eR\x00R\x0eproduct_uploadR\nitem_batch\x12%\n\x07\x63ountry\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12&\n\x08\x63urrency\x18\x05 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x39\n\x08language\x18\x06 \x01(\tB\'\xbaH$r\"2 ^([a-z]{2,3}(-[A-Za-z]{2,4})?)?$\"\x87\x01\n\x12TikTokShopSettings\x12\x18\n\x07shop_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06region\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x08\x12\x1f\n\x0estock_conflict\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1d\n\x0cstock_buffer\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x9b\x04\n\nConnection\x12\x1e\n\rconnection_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x15\n\x04shop\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x35\n\x04kind\x18\x03 \x01(\x0e\x32\'.tidewire.connections.v1.ConnectionKind\x12\x37\n\x05state\x18\x04 \x01(\x0e\x32(.tidewire.connections.v1.ConnectionState\x12\x0f\n\x07\x63ountry\x18\x05 \x01(\t\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x30\n\x0c\x61\x63tive_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x07shopify\x18\x08 \x01(\x0b\x32(.tidewire.connections.v1.ShopifySettingsH\x00\x12@\n\rtiktok_events\x18\t \x01(\x0b\x32\'.tidewire.connections.v1.EventsSettingsH\x00\x12\x42\n\x0etiktok_catalog\x18\n \x01(\x0b\x32(.tidewire.connections.v1.CatalogSettingsH\x00\x12\x42\n\x0btiktok_shop\x18\x0b \x01(\x0b\x32+.tidewire.connections.v1.TikTokShopSettingsH\x00\x42\n\n\x08settings*\xb6\x01\n\x0e\x43onnectionKind\x12\x1f\n\x1b\x43ONNECTION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_KIND_SHOPIFY\x10\x01\x12!\n\x1d\x43ONNECTION_KIND_TIKTOK_EVENTS\x10\x02\x12\"\n\x1e\x43ONNECTION_KIND_TIKTOK_CATALOG\x10\x03\x12\x1f\n\x1b\x43ONNECTION_KIND_TIKTOK_SHOP\x10\x04*\x99\x01\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17\x43ONNECTION_STATE_PAUSED\x10\x02\x12*\n&CONNECTION_STATE_NEEDS_REAUTHORIZATION\x10\x03*o\n\rEventsDialect\x12\x1e\n\x1a\x45VENTS_DIALECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENTS_DIALECT_EVENT_TRACK\x10\x01\x12\x1e\n\x1a\x45VENTS_DIALECT_PIXEL_TRACK\x10\x02*m\n\x0eLimitedDataUse\x12 \n\x1cLIMITED_DATA_USE_UNSPECIFIED\x10\x00\x12\x1b\n\x17LIMITED_DATA_USE_ALWAYS\x10\x01\x12\x1c\n\x18LIMITED_DATA_USE_REGIONS\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tidewire/connections/v1/connection.proto\x12\x17tidewire.connections.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x0fShopifySettings\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\"\xfd\x04\n\x0e\x45ventsSettings\x12\x1b\n\npixel_code\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x37\n\x07\x64ialect\x18\x02 \x01(\x0e\x32&.tidewire.connections.v1.EventsDialect\x12\x16\n\x0epurchase_event\x18\x03 \x01(\t\x12\x17\n\x0ftest_event_code\x18\x04 \x01(\t\x12\x0e\n\x06shadow\x18\x05 \x01(\x08\x12\x13\n\x0bguide_lists\x18\x06 \x01(\x08\x12\x38\n\ncontent_id\x18\x07 \x01(\tB$\xbaH!r\x1fR\x00R\x03skuR\nvariant_idR\nproduct_id\x12Y\n\x12\x65vent_id_templates\x18\x08 \x03(\x0b\x32=.tidewire.connections.v1.EventsSettings.EventIdTemplatesEntry\x12\x41\n\x10limited_data_use\x18\t \x01(\x0e\x32\'.tidewire.connections.v1.LimitedDataUse\x12\x1c\n\x14offline_event_set_id\x18\n \x01(\t\x12\x12\n\nshop_money\x18\x0b \x01(\x08\x12%\n\x0fmax_event_age_s\x18\x0c \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xd4\x93\x01(\x00\x12 \n\x18limited_data_use_regions\x18\r \x03(\t\x12\x33\n\x0f\x63onsent_unknown\x18\x0e \x01(\tB\x1a\xbaH\x17r\x15R\x00R\x04sendR\x05stripR\x04\x64rop\x1a\x37\n\x15\x45ventIdTemplatesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x07\n\x0f\x43\x61talogSettings\x12%\n\x12\x62usiness_center_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1d\n\ncatalog_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x34\n\x07\x64ialect\x18\x03 \x01(\tB#\xbaH r\x1eR\x00R\x0eproduct_uploadR\nitem_batch\x12%\n\x07\x63ountry\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{2})?$\x12&\n\x08\x63urrency\x18\x05 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x39\n\x08language\x18\x06 \x01(\tB\'\xbaH$r\"2 ^([a-z]{2,3}(-[A-Za-z]{2,4})?)?$\x12G\n\x12\x66\x61llback_languages\x18\x07 \x03(\tB+\xbaH(\x92\x01%\x10\x05\"!r\x1f\x32\x1d^[a-z]{2,3}(-[A-Za-z]{2,4})?$\x12)\n\x07item_id\x18\x08 \x01(\tB\x18\xbaH\x15r\x13R\x00R\x03skuR\nvariant_id\x12\x17\n\x05\x62rand\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x96\x01\x12\x32\n\tcondition\x18\n \x01(\tB\x1f\xbaH\x1cr\x1aR\x00R\x03newR\x0brefurbishedR\x04used\x12N\n\x0estorefront_url\x18\x0b \x01(\tB6\xbaH3r12/^(https://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-~]*)?)?$\x12\x34\n\x13online_location_ids\x18\x0c \x03(\tB\x17\xbaH\x14\x92\x01\x11\x10\xc8\x01\"\x0cr\n2\x08^[0-9]+$\x12\x1e\n\x0cpreorder_tag\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12H\n\x0b\x66ield_rules\x18\x0e \x03(\x0b\x32).tidewire.connections.v1.CatalogFieldRuleB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12,\n\x08rounding\x18\x0f \x01(\tB\x1a\xbaH\x17r\x15R\x00R\x07nearestR\x02upR\x04\x64own\x12#\n\x0eround_to_minor\x18\x10 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00\x12\x1a\n\x12market_prices_only\x18\x11 \x01(\x08\x12\x14\n\x0c\x63heck_images\x18\x12 \x01(\x08\x12\x18\n\x07\x66\x65\x65\x64_id\x18\x13 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12)\n\x10submit_spacing_s\x18\x14 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90\x1c(\x00H\x00\x88\x01\x01\x42\x13\n\x11_submit_spacing_s\"\xd4\x02\n\x10\x43\x61talogFieldRule\x12\xa6\x01\n\x06target\x18\x01 \x01(\tB\x95\x01\xbaH\x91\x01r\x8e\x01\x32\x8b\x01^(custom_label_[0-4]|color|size|material|pattern|gender|age_group|google_product_category|product_category|brand|manufacturer_part_number)$\x12\x96\x01\n\x06source\x18\x02 \x01(\tB\x85\x01\xbaH\x81\x01r\x7f\x32}^(metafield:[A-Za-z0-9_$-]+\\.[A-Za-z0-9_-]+|option:.{1,255}|tag:.{1,255}|text:.{1,100}|vendor|product_type|category|barcode)$\"\x87\x01\n\x12TikTokShopSettings\x12\x18\n\x07shop_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06region\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x08\x12\x1f\n\x0estock_conflict\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x1d\n\x0cstock_buffer\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\"\x9b\x04\n\nConnection\x12\x1e\n\rconnection_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x15\n\x04shop\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x35\n\x04kind\x18\x03 \x01(\x0e\x32\'.tidewire.connections.v1.ConnectionKind\x12\x37\n\x05state\x18\x04 \x01(\x0e\x32(.tidewire.connections.v1.ConnectionState\x12\x0f\n\x07\x63ountry\x18\x05 \x01(\t\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x30\n\x0c\x61\x63tive_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12;\n\x07shopify\x18\x08 \x01(\x0b\x32(.tidewire.connections.v1.ShopifySettingsH\x00\x12@\n\rtiktok_events\x18\t \x01(\x0b\x32\'.tidewire.connections.v1.EventsSettingsH\x00\x12\x42\n\x0etiktok_catalog\x18\n \x01(\x0b\x32(.tidewire.connections.v1.CatalogSettingsH\x00\x12\x42\n\x0btiktok_shop\x18\x0b \x01(\x0b\x32+.tidewire.connections.v1.TikTokShopSettingsH\x00\x42\n\n\x08settings*\xb6\x01\n\x0e\x43onnectionKind\x12\x1f\n\x1b\x43ONNECTION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_KIND_SHOPIFY\x10\x01\x12!\n\x1d\x43ONNECTION_KIND_TIKTOK_EVENTS\x10\x02\x12\"\n\x1e\x43ONNECTION_KIND_TIKTOK_CATALOG\x10\x03\x12\x1f\n\x1b\x43ONNECTION_KIND_TIKTOK_SHOP\x10\x04*\x99\x01\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17\x43ONNECTION_STATE_PAUSED\x10\x02\x12*\n&CONNECTION_STATE_NEEDS_REAUTHORIZATION\x10\x03*o\n\rEventsDialect\x12\x1e\n\x1a\x45VENTS_DIALECT_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45VENTS_DIALECT_EVENT_TRACK\x10\x01\x12\x1e\n\x1a\x45VENTS_DIALECT_PIXEL_TRACK\x10\x02*m\n\x0eLimitedDataUse\x12 \n\x1cLIMITED_DATA_USE_UNSPECIFIED\x10\x00\x12\x1b\n\x17LIMITED_DATA_USE_ALWAYS\x10\x01\x12\x1c\n\x18LIMITED_DATA_USE_REGIONS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +55,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGSETTINGS'].fields_by_name['currency']._serialized_options = b'\272H\021r\0172\r^([A-Z]{3})?$'
   _globals['_CATALOGSETTINGS'].fields_by_name['language']._loaded_options = None
   _globals['_CATALOGSETTINGS'].fields_by_name['language']._serialized_options = b'\272H$r\"2 ^([a-z]{2,3}(-[A-Za-z]{2,4})?)?$'
+  _globals['_CATALOGSETTINGS'].fields_by_name['fallback_languages']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['fallback_languages']._serialized_options = b'\272H(\222\001%\020\005\"!r\0372\035^[a-z]{2,3}(-[A-Za-z]{2,4})?$'
+  _globals['_CATALOGSETTINGS'].fields_by_name['item_id']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['item_id']._serialized_options = b'\272H\025r\023R\000R\003skuR\nvariant_id'
+  _globals['_CATALOGSETTINGS'].fields_by_name['brand']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['brand']._serialized_options = b'\272H\005r\003\030\226\001'
+  _globals['_CATALOGSETTINGS'].fields_by_name['condition']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['condition']._serialized_options = b'\272H\034r\032R\000R\003newR\013refurbishedR\004used'
+  _globals['_CATALOGSETTINGS'].fields_by_name['storefront_url']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['storefront_url']._serialized_options = b'\272H3r12/^(https://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-~]*)?)?$'
+  _globals['_CATALOGSETTINGS'].fields_by_name['online_location_ids']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['online_location_ids']._serialized_options = b'\272H\024\222\001\021\020\310\001\"\014r\n2\010^[0-9]+$'
+  _globals['_CATALOGSETTINGS'].fields_by_name['preorder_tag']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['preorder_tag']._serialized_options = b'\272H\005r\003\030\377\001'
+  _globals['_CATALOGSETTINGS'].fields_by_name['field_rules']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['field_rules']._serialized_options = b'\272H\005\222\001\002\020\024'
+  _globals['_CATALOGSETTINGS'].fields_by_name['rounding']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['rounding']._serialized_options = b'\272H\027r\025R\000R\007nearestR\002upR\004down'
+  _globals['_CATALOGSETTINGS'].fields_by_name['round_to_minor']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['round_to_minor']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_CATALOGSETTINGS'].fields_by_name['feed_id']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['feed_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CATALOGSETTINGS'].fields_by_name['submit_spacing_s']._loaded_options = None
+  _globals['_CATALOGSETTINGS'].fields_by_name['submit_spacing_s']._serialized_options = b'\272H\007\032\005\030\220\034(\000'
+  _globals['_CATALOGFIELDRULE'].fields_by_name['target']._loaded_options = None
+  _globals['_CATALOGFIELDRULE'].fields_by_name['target']._serialized_options = b'\272H\221\001r\216\0012\213\001^(custom_label_[0-4]|color|size|material|pattern|gender|age_group|google_product_category|product_category|brand|manufacturer_part_number)$'
+  _globals['_CATALOGFIELDRULE'].fields_by_name['source']._loaded_options = None
+  _globals['_CATALOGFIELDRULE'].fields_by_name['source']._serialized_options = b'\272H\201\001r\1772}^(metafield:[A-Za-z0-9_$-]+\\.[A-Za-z0-9_-]+|option:.{1,255}|tag:.{1,255}|text:.{1,100}|vendor|product_type|category|barcode)$'
   _globals['_TIKTOKSHOPSETTINGS'].fields_by_name['shop_id']._loaded_options = None
   _globals['_TIKTOKSHOPSETTINGS'].fields_by_name['shop_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_TIKTOKSHOPSETTINGS'].fields_by_name['region']._loaded_options = None
@@ -67,14 +95,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTION'].fields_by_name['connection_id']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_CONNECTION'].fields_by_name['shop']._loaded_options = None
   _globals['_CONNECTION'].fields_by_name['shop']._serialized_options = b'\272H\004r\002\020\001'
-  _globals['_CONNECTIONKIND']._serialized_start=1774
-  _globals['_CONNECTIONKIND']._serialized_end=1956
-  _globals['_CONNECTIONSTATE']._serialized_start=1959
-  _globals['_CONNECTIONSTATE']._serialized_end=2112
-  _globals['_EVENTSDIALECT']._serialized_start=2114
-  _globals['_EVENTSDIALECT']._serialized_end=2225
-  _globals['_LIMITEDDATAUSE']._serialized_start=2227
-  _globals['_LIMITEDDATAUSE']._serialized_end=2336
+  _globals['_CONNECTIONKIND']._serialized_start=2773
+  _globals['_CONNECTIONKIND']._serialized_end=2955
+  _globals['_CONNECTIONSTATE']._serialized_start=2958
+  _globals['_CONNECTIONSTATE']._serialized_end=3111
+  _globals['_EVENTSDIALECT']._serialized_start=3113
+  _globals['_EVENTSDIALECT']._serialized_end=3224
+  _globals['_LIMITEDDATAUSE']._serialized_start=3226
+  _globals['_LIMITEDDATAUSE']._serialized_end=3335
   _globals['_SHOPIFYSETTINGS']._serialized_start=131
   _globals['_SHOPIFYSETTINGS']._serialized_end=169
   _globals['_EVENTSSETTINGS']._serialized_start=172
@@ -82,9 +110,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSSETTINGS_EVENTIDTEMPLATESENTRY']._serialized_start=754
   _globals['_EVENTSSETTINGS_EVENTIDTEMPLATESENTRY']._serialized_end=809
   _globals['_CATALOGSETTINGS']._serialized_start=812
-  _globals['_CATALOGSETTINGS']._serialized_end=1091
-  _globals['_TIKTOKSHOPSETTINGS']._serialized_start=1094
-  _globals['_TIKTOKSHOPSETTINGS']._serialized_end=1229
-  _globals['_CONNECTION']._serialized_start=1232
-  _globals['_CONNECTION']._serialized_end=1771
+  _globals['_CATALOGSETTINGS']._serialized_end=1747
+  _globals['_CATALOGFIELDRULE']._serialized_start=1750
+  _globals['_CATALOGFIELDRULE']._serialized_end=2090
+  _globals['_TIKTOKSHOPSETTINGS']._serialized_start=2093
+  _globals['_TIKTOKSHOPSETTINGS']._serialized_end=2228
+  _globals['_CONNECTION']._serialized_start=2231
+  _globals['_CONNECTION']._serialized_end=2770
 # @@protoc_insertion_point(module_scope)

@@ -260,6 +260,20 @@ class CatalogSettings(_message.Message):
     COUNTRY_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    FALLBACK_LANGUAGES_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    BRAND_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    STOREFRONT_URL_FIELD_NUMBER: _builtins.int
+    ONLINE_LOCATION_IDS_FIELD_NUMBER: _builtins.int
+    PREORDER_TAG_FIELD_NUMBER: _builtins.int
+    FIELD_RULES_FIELD_NUMBER: _builtins.int
+    ROUNDING_FIELD_NUMBER: _builtins.int
+    ROUND_TO_MINOR_FIELD_NUMBER: _builtins.int
+    MARKET_PRICES_ONLY_FIELD_NUMBER: _builtins.int
+    CHECK_IMAGES_FIELD_NUMBER: _builtins.int
+    FEED_ID_FIELD_NUMBER: _builtins.int
+    SUBMIT_SPACING_S_FIELD_NUMBER: _builtins.int
     business_center_id: _builtins.str
     """The Business Center that owns it."""
     catalog_id: _builtins.str
@@ -272,6 +286,44 @@ class CatalogSettings(_message.Message):
     """ISO 4217 currency of its prices; empty: the shop's."""
     language: _builtins.str
     """ISO 639 language of its texts; empty: `en`."""
+    item_id: _builtins.str
+    """What an item is called, the same as the pixel's content ids: `sku` (also if empty) or
+    `variant_id`.
+    """
+    brand: _builtins.str
+    """Brand of products without a vendor; empty: those are refused."""
+    condition: _builtins.str
+    """`new` (also if empty), `refurbished` or `used`."""
+    storefront_url: _builtins.str
+    """Where landing pages are, such as `https://example.com`; empty: the shop's own domain."""
+    preorder_tag: _builtins.str
+    """Products with this tag that sell beyond their stock are sold as preorders."""
+    rounding: _builtins.str
+    """Where a converted price goes that falls between two steps: `nearest` (also if empty), `up` or
+    `down`.
+    """
+    round_to_minor: _builtins.int
+    """Step of converted prices in the currency's minor unit; 0: one."""
+    market_prices_only: _builtins.bool
+    """Refuse items whose price would have to be converted."""
+    check_images: _builtins.bool
+    """Fetch images before items are sent, to say what TikTok would choke on."""
+    feed_id: _builtins.str
+    """The feed to write through; empty: the catalog's own."""
+    submit_spacing_s: _builtins.int
+    """Seconds between two submits; absent: 60."""
+    @_builtins.property
+    def fallback_languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Languages asked in turn where a text is not translated; then come the merchant's own words."""
+
+    @_builtins.property
+    def online_location_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the locations that sell online; empty: all."""
+
+    @_builtins.property
+    def field_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogFieldRule]:
+        """Where further fields of items come from."""
+
     def __init__(
         self,
         *,
@@ -281,14 +333,61 @@ class CatalogSettings(_message.Message):
         country: _builtins.str = ...,
         currency: _builtins.str = ...,
         language: _builtins.str = ...,
+        fallback_languages: _abc.Iterable[_builtins.str] | None = ...,
+        item_id: _builtins.str = ...,
+        brand: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        storefront_url: _builtins.str = ...,
+        online_location_ids: _abc.Iterable[_builtins.str] | None = ...,
+        preorder_tag: _builtins.str = ...,
+        field_rules: _abc.Iterable[Global___CatalogFieldRule] | None = ...,
+        rounding: _builtins.str = ...,
+        round_to_minor: _builtins.int = ...,
+        market_prices_only: _builtins.bool = ...,
+        check_images: _builtins.bool = ...,
+        feed_id: _builtins.str = ...,
+        submit_spacing_s: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_submit_spacing_s", b"_submit_spacing_s", "submit_spacing_s", b"submit_spacing_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_submit_spacing_s", b"_submit_spacing_s", "brand", b"brand", "business_center_id", b"business_center_id", "catalog_id", b"catalog_id", "check_images", b"check_images", "condition", b"condition", "country", b"country", "currency", b"currency", "dialect", b"dialect", "fallback_languages", b"fallback_languages", "feed_id", b"feed_id", "field_rules", b"field_rules", "item_id", b"item_id", "language", b"language", "market_prices_only", b"market_prices_only", "online_location_ids", b"online_location_ids", "preorder_tag", b"preorder_tag", "round_to_minor", b"round_to_minor", "rounding", b"rounding", "storefront_url", b"storefront_url", "submit_spacing_s", b"submit_spacing_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__submit_spacing_s: _TypeAlias = _typing.Literal["submit_spacing_s"]  # noqa: Y015
+    _WhichOneofArgType__submit_spacing_s: _TypeAlias = _typing.Literal["_submit_spacing_s", b"_submit_spacing_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__submit_spacing_s) -> _WhichOneofReturnType__submit_spacing_s | None: ...
+
+Global___CatalogSettings: _TypeAlias = CatalogSettings  # noqa: Y015
+
+@_typing.final
+class CatalogFieldRule(_message.Message):
+    """Where one field of a catalog's items comes from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """The field: `custom_label_0` to `custom_label_4`, `color`, `size`, `material`, `pattern`,
+    `gender`, `age_group`, `google_product_category`, `product_category`, `brand` or
+    `manufacturer_part_number`.
+    """
+    source: _builtins.str
+    """`metafield:<namespace>.<key>`, `option:<name>`, `tag:<prefix>`, `text:<words>`, `vendor`,
+    `product_type`, `category` or `barcode`.
+    """
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        source: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_center_id", b"business_center_id", "catalog_id", b"catalog_id", "country", b"country", "currency", b"currency", "dialect", b"dialect", "language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CatalogSettings: _TypeAlias = CatalogSettings  # noqa: Y015
+Global___CatalogFieldRule: _TypeAlias = CatalogFieldRule  # noqa: Y015
 
 @_typing.final
 class TikTokShopSettings(_message.Message):
