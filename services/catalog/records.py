@@ -1,0 +1,128 @@
+"""What is stored beside products and items: shops, syncs, catalogs, and submits under way.
+
+Structs in msgpack; a field is added with a default and never given another meaning. Times are
+nanoseconds since 1970, 0 where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from services.catalog.domain.model import Product
+from services.catalog.domain.states import SyncPhase
+from services.catalog.domain.sync import SyncProduct
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A sync of a shop: asked for, under way, or the last one that there was."""
+
+    run_id: str
+    shop: str
+    kind: int
+    phase: int = SyncPhase.QUEUED
+    operation_id: str = ""
+    """Of the bulk operation at Shopify."""
+    begun_ns: int = 0
+    """When the export was asked for: what changed later is newer than it."""
+    cursor: str = ""
+    """Products up to this one are compared."""
+    products_total: int = 0
+    products_done: int = 0
+    items: int = 0
+    items_changed: int = 0
+    items_deleted: int = 0
+    tries: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    error: str = ""
+    full_ended_ns: int = 0
+    """When the last full one came to its end, whatever this one is."""
+
+
+class ShopRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What is known of a shop itself."""
+
+    currency: str = ""
+    domain: str = ""
+    country: str = ""
+    language: str = ""
+
+
+class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """How a catalog is, as its sender last told."""
+
+    states: Mapping[int, int] = {}
+    """Items by state."""
+    waiting: int = 0
+    in_flight: int = 0
+    last_submit_ns: int = 0
+    next_submit_ns: int = 0
+    """While items wait for the spacing; else 0."""
+    spacing_s: float = 0.0
+    """Learnt from TikTok where it asked for more than the settings say."""
+    held_by: str = ""
+    held_note: str = ""
+    next_resend_ns: int = 0
+    fingerprint: str = ""
+    """Of the settings, shop and rates that all items were last mapped with."""
+
+
+class FlightItem(msgspec.Struct, frozen=True, array_like=True):
+    """One item of a submit."""
+
+    product_id: str
+    sku_id: str
+    digest: int
+    availability: int
+
+
+class Flight(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A submit under way: written before its request leaves, and again with TikTok's answer."""
+
+    act: str
+    items: tuple[FlightItem, ...]
+    sent_ns: int
+    feed_log_id: str = ""
+    """Empty: the request may have left, and what became of it is not known."""
+    over: bool = False
+    """Nothing is under way any more."""
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_PRODUCTS: Final = msgspec.msgpack.Decoder(Product)
+_SYNCS: Final = msgspec.msgpack.Decoder(SyncProduct)
+_RUNS: Final = msgspec.msgpack.Decoder(Run)
+_SHOPS: Final = msgspec.msgpack.Decoder(ShopRecord)
+_STATUSES: Final = msgspec.msgpack.Decoder(Status)
+_FLIGHTS: Final = msgspec.msgpack.Decoder(Flight)
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    return _ENCODER.encode(record)
+
+
+def product(data: bytes) -> Product:
+    return _PRODUCTS.decode(data)
+
+
+def sync_product(data: bytes) -> SyncProduct:
+    return _SYNCS.decode(data)
+
+
+def run(data: bytes) -> Run:
+    return _RUNS.decode(data)
+
+
+def shop(data: bytes) -> ShopRecord:
+    return _SHOPS.decode(data)
+
+
+def status(data: bytes) -> Status:
+    return _STATUSES.decode(data)
+
+
+def flight(data: bytes) -> Flight:
+    return _FLIGHTS.decode(data)
