@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from libs.connections.catalogs import CatalogEntry
 from libs.connections.entries import (
-    CatalogEntry,
     EventsEntry,
     Policies,
     ShopEntry,

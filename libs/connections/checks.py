@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
 from typing import Final, NamedTuple
@@ -23,6 +24,23 @@ from tidewire.connections.v1.connection_pb2 import (
 COUNTRIES: Final = frozenset(SUPPORTED_REGIONS) | {"AQ", "BV", "GS", "HM", "PN", "TF", "UM"}
 COUNTRY_HINT: Final = "give an ISO 3166-1 code in capitals, such as US or GB"
 CURRENCY_HINT: Final = "give an ISO 4217 code in capitals, such as USD"
+
+CATALOG_TARGETS: Final = (
+    "custom_label_0", "custom_label_1", "custom_label_2", "custom_label_3", "custom_label_4",
+    "color", "size", "material", "pattern", "gender", "age_group", "google_product_category",
+    "product_category", "brand", "manufacturer_part_number",
+)  # fmt: skip
+"""Fields of a catalog's items that a rule may fill."""
+SOURCE: Final = (
+    r"metafield:[A-Za-z0-9_$-]+\.[A-Za-z0-9_-]+|option:.{1,255}|tag:.{1,255}|text:.{1,100}"
+    r"|vendor|product_type|category|barcode"
+)
+SOURCE_HINT: Final = (
+    "give metafield:<namespace>.<key>, option:<name>, tag:<prefix>, text:<words>, vendor,"
+    " product_type, category or barcode"
+)
+STOREFRONT: Final = r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-~]*)?"
+STOREFRONT_HINT: Final = "give an address such as https://example.com, without ? and #"
 
 _PIXEL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CATALOG: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -74,6 +92,33 @@ def _catalog(settings: CatalogSettings) -> Iterator[Fault]:
     for name in ("business_center_id", "catalog_id"):
         if not _CATALOG.fullmatch(getattr(settings, name)):
             yield Fault(name, "copy it from TikTok Business Center")
+    if settings.storefront_url and not re.fullmatch(STOREFRONT, settings.storefront_url):
+        yield Fault("storefront_url", STOREFRONT_HINT)
+    for place, rule in enumerate(settings.field_rules):
+        if rule.target not in CATALOG_TARGETS:
+            yield Fault(f"field_rules[{place}].target", f"use one of {', '.join(CATALOG_TARGETS)}")
+        if not re.fullmatch(SOURCE, rule.source):
+            yield Fault(f"field_rules[{place}].source", SOURCE_HINT)
+    yield from catalog_contradictions(settings)
+
+
+def catalog_contradictions(settings: CatalogSettings) -> Iterator[Fault]:
+    """Settings of a catalog that do not go together, or that nothing can be made of."""
+    if "?" in settings.storefront_url or "#" in settings.storefront_url:
+        yield Fault("storefront_url", STOREFRONT_HINT)
+    languages = [settings.language or "en", *settings.fallback_languages]
+    if len({one.lower() for one in languages}) < len(languages):
+        yield Fault("fallback_languages", "names a language twice, or the catalog's own; remove it")
+    targets = Counter(rule.target for rule in settings.field_rules)
+    for target in [one for one, times in targets.items() if times > 1]:
+        yield Fault("field_rules", f"has two rules for {target}; keep one")
+    if settings.market_prices_only:
+        for name, is_set in (
+            ("rounding", settings.rounding not in {"", "nearest"}),
+            ("round_to_minor", settings.round_to_minor > 1),
+        ):
+            if is_set:
+                yield Fault(name, "rounds what market_prices_only does not convert; remove one")
 
 
 def _is_instant(stamp: Timestamp) -> bool:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from libs.connections.catalogs import CATALOG_FIELDS, CatalogEntry, catalog_entry
 from libs.connections.checks import COUNTRIES, COUNTRY_HINT, CURRENCY_HINT, contradictions
 from libs.connections.ports import DOMAIN_SUFFIX, ShopView, shop_handle
 from libs.connections.tree import ConnectionsError, Reading, Section, parse_yaml
@@ -52,10 +53,6 @@ _EVENTS_FIELDS: Final = (
     "test_event_code", "shadow", "guide_lists", "content_id", "event_ids", "limited_data_use",
     "limited_data_use_regions", "offline_event_set_id", "shop_money", "max_event_age_s",
 )  # fmt: skip
-_CATALOG_FIELDS: Final = (
-    "access_token", "access_token_file", "business_center_id", "catalog_id", "dialect", "country",
-    "currency", "language",
-)  # fmt: skip
 _TIKTOK_SHOP_FIELDS: Final = (
     "app_key", "app_secret", "app_secret_file", "access_token", "access_token_file",
     "refresh_token", "refresh_token_file", "shop_cipher", "shop_cipher_file",
@@ -76,17 +73,6 @@ class ShopifyEntry:
 @dataclass(frozen=True, slots=True)
 class EventsEntry:
     settings: EventsSettings
-    access_token: Secret | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    business_center_id: str
-    catalog_id: str
-    dialect: str
-    country: str
-    currency: str
-    language: str
     access_token: Secret | None = None
 
 
@@ -287,31 +273,14 @@ def _event_ids(section: Section) -> Mapping[str, str]:
 def _all_catalogs(shop: Section, view: ShopView) -> tuple[CatalogEntry, ...]:
     places: dict[str, str] = {}
     found = []
-    for section in shop.sections("tiktok_catalog", _CATALOG_FIELDS):
+    for section in shop.sections("tiktok_catalog", CATALOG_FIELDS):
         for name in ("business_center_id", "catalog_id"):
             section.require(name, "copy it from TikTok Business Center")
         _require_secret(section, "access_token")
-        entry = _catalog(section, view)
-        _refuse_repeated(section, "catalog_id", entry.catalog_id, places)
+        entry = catalog_entry(section, view)
+        _refuse_repeated(section, "catalog_id", entry.settings.catalog_id, places)
         found.append(entry)
     return tuple(found)
-
-
-def _catalog(section: Section, view: ShopView) -> CatalogEntry:
-    dialects = {name: name for name in ("product_upload", "item_batch")}
-    id_hint = "give the number that TikTok Business Center shows"
-    return CatalogEntry(
-        business_center_id=section.text("business_center_id", id_hint, r"[A-Za-z0-9_-]{1,64}"),
-        catalog_id=section.text("catalog_id", id_hint, r"[A-Za-z0-9_-]{1,64}"),
-        dialect=section.choice("dialect", dialects, default="product_upload"),
-        country=section.checked("country", COUNTRY_HINT, COUNTRIES.__contains__) or view.country,
-        currency=section.checked("currency", CURRENCY_HINT, is_currency) or view.currency,
-        language=section.text(
-            "language", "give an ISO 639 code such as en", r"[a-z]{2,3}(-[A-Za-z]{2,4})?"
-        )
-        or "en",
-        access_token=section.secret("access_token"),
-    )
 
 
 def _all_tiktok_shops(shop: Section) -> tuple[TikTokShopEntry, ...]:

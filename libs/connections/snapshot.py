@@ -17,7 +17,6 @@ from tidewire.connections.v1.connection_pb2 import (
     CONNECTION_KIND_TIKTOK_EVENTS,
     CONNECTION_KIND_TIKTOK_SHOP,
     CONNECTION_STATE_ACTIVE,
-    CatalogSettings,
     Connection,
     ConnectionKind,
     ShopifySettings,
@@ -100,16 +99,9 @@ def connections_of(entry: ShopEntry) -> Iterable[tuple[Connection, Secret | None
         kind = CONNECTION_KIND_TIKTOK_EVENTS
         yield _connection(entry, name, kind, tiktok_events=one.settings), one.access_token
     for catalog in entry.tiktok_catalog:
-        name = catalog_id(shop, catalog.catalog_id)
+        name = catalog_id(shop, catalog.settings.catalog_id)
         kind = CONNECTION_KIND_TIKTOK_CATALOG
-        settings = CatalogSettings(
-            business_center_id=catalog.business_center_id,
-            catalog_id=catalog.catalog_id,
-            dialect=catalog.dialect,
-            country=catalog.country,
-            currency=catalog.currency,
-            language=catalog.language,
-        )
+        settings = catalog.settings
         yield _connection(entry, name, kind, tiktok_catalog=settings), catalog.access_token
     for seller in entry.tiktok_shop:
         cipher = seller.shop_cipher.reveal() if seller.shop_cipher else ""

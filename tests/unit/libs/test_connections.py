@@ -163,6 +163,7 @@ def test_every_connection_of_the_example_keeps_the_rules_of_its_schema() -> None
         "example.events.C4EXAMPLE0001",
         "example.events.C4EXAMPLE0002",
         "example.catalog.7000000000000000002",
+        "example.catalog.7000000000000000003",
         f"example.tiktok_shop.{sha256(b'replace-me').hexdigest()[:8]}",
     ]
 
@@ -171,20 +172,19 @@ def test_what_is_not_used_yet_is_kept() -> None:
     entry = FileConnections(EXAMPLE).entry("example")
 
     assert entry is not None
-    assert entry.tiktok_catalog[0].business_center_id == "7000000000000000001"
+    assert entry.tiktok_catalog[0].settings.business_center_id == "7000000000000000001"
     assert entry.tiktok_shop[0].refresh_token == Secret("replace-me")
     assert entry.policies.stock_conflict == "cancel"
 
 
 def test_every_field_is_documented_and_every_documented_field_exists() -> None:
-    from libs.connections import entries  # noqa: PLC0415 - the one look behind the front
+    from libs.connections import catalogs, entries  # noqa: PLC0415 - the one look behind the front
 
-    known = {
-        name
-        for group in ("_SHOP", "_SHOPIFY", "_EVENTS", "_CATALOG", "_TIKTOK_SHOP", "_POLICY")
-        for name in getattr(entries, f"{group}_FIELDS")
-        if not name.endswith("_file")
-    }
+    groups = [catalogs.CATALOG_FIELDS] + [
+        getattr(entries, f"_{group}_FIELDS")
+        for group in ("SHOP", "SHOPIFY", "EVENTS", "TIKTOK_SHOP", "POLICY")
+    ]
+    known = {name for group in groups for name in group if not name.endswith("_file")}
     documented = re.findall(r"^\| `(\w+)` \|", (DOCS / "connections.md").read_text(), re.MULTILINE)
 
     assert set(documented) == known
