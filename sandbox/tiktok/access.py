@@ -14,6 +14,10 @@ EMPTY_TOKEN = Problem(40104, "empty access token")
 UNKNOWN_TOKEN = Problem(40105, "Invalid or incorrect access token")
 EXPIRED_TOKEN = Problem(40102, "access token expired")
 NO_PERMISSION = Problem(40001, "No permission to operate this pixel code or event source id")
+CATALOG_FORBIDDEN = "You don't have permission to operate this catalog:{}."
+NO_SCOPE = Problem(40125, "The app lacks the permission for this endpoint")
+ALL_CATALOG_SCOPES = "9"
+"""The parent of every catalog scope."""
 
 
 _TOLD = Connection("tiktok-business", "static", "static")
@@ -27,11 +31,17 @@ class Access:
     """
 
     def __init__(
-        self, tokens: Mapping[str, Grant], *, allow_any_pixel: bool, desk: Desk | None = None
+        self,
+        tokens: Mapping[str, Grant],
+        *,
+        allow_any_pixel: bool,
+        allow_any_catalog: bool = False,
+        desk: Desk | None = None,
     ) -> None:
         self._desk = desk
         self._grants = {digest_of(token): grant for token, grant in tokens.items()}
         self._allow_any_pixel = allow_any_pixel
+        self._allow_any_catalog = allow_any_catalog
 
     def refusal_of_token(self, token: str, now_s: float) -> Problem | None:
         """Why `token` may not call at all; a call with a dead one is put down at the desk."""
@@ -84,6 +94,22 @@ class Access:
         pixels = told.pixels if told is not None else self._pixels_of_issued(token) or frozenset()
         is_any = told is None and "*" in pixels
         return None if is_any or source_id in pixels else NO_PERMISSION
+
+    def refusal_of_catalog(self, token: str, catalog_id: str) -> Problem | None:
+        """Why `token`, a known one, may not touch a catalog; an issued one may touch any."""
+        told = self._grants.get(digest_of(token))
+        named = {"*"} if told is None or self._allow_any_catalog else told.catalogs
+        if "*" in named or catalog_id in named:
+            return None
+        return Problem(40001, CATALOG_FORBIDDEN.format(catalog_id))
+
+    def refusal_of_scope(self, token: str, scope: str) -> Problem | None:
+        """Why an issued token may not call an endpoint of `scope`; a told one may call all."""
+        if self._desk is None or self.is_told(token):
+            return None
+        _, held = self._desk.vault.access(token, self._desk.now_s())
+        scopes = held.grant.scopes if held is not None else frozenset[str]()
+        return None if scopes & {scope, ALL_CATALOG_SCOPES} else NO_SCOPE
 
 
 def digest_of(token: str) -> bytes:

@@ -6,6 +6,7 @@ GET    /_sandbox/events?start=N    accepted events from the Nth on, so that one 
 POST   /_sandbox/faults            a script (faults.py); GET lists, DELETE ends them
 
 OAuth is served beside: oauth.py and account_oauth.py; what it counted is in the ledger's `oauth`.
+So are catalogs: catalog/service.py, with a judge of their own under /_sandbox/catalogs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sandbox.oauth.desk import Desk
 from sandbox.tiktok.access import Access, digest_of
 from sandbox.tiktok.account_oauth import AccountOAuth
 from sandbox.tiktok.answers import JSON_TYPE, Reply, RequestIds, Sending
+from sandbox.tiktok.catalog.service import CatalogService
 from sandbox.tiktok.config import GUIDE_RULES, Grant, Rules, SandboxConfig
 from sandbox.tiktok.effects import RefuseRepeats, reply_under
 from sandbox.tiktok.faults import FaultBook, Sighting
@@ -49,11 +51,19 @@ class TikTokSandbox:
         self.faults = FaultBook(config.seed)
         self._config = config
         self._clock = clock
-        self._access = Access(config.tokens, allow_any_pixel=config.allow_any_pixel, desk=self.desk)
+        self._access = Access(
+            config.tokens,
+            allow_any_pixel=config.allow_any_pixel,
+            allow_any_catalog=config.allow_any_catalog,
+            desk=self.desk,
+        )
         self._request_ids = RequestIds()
         self._used: dict[bytes, SlidingWindow] = {}
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
+        self.catalogs = CatalogService(
+            config, clock, self._access, self.faults, self._is_throttled, self._send
+        )
 
     def app(self) -> web.Application:
         """The routes, for whoever runs the server."""
@@ -61,6 +71,7 @@ class TikTokSandbox:
         BusinessOAuth(self.desk, self._access.is_told).add_routes(app)
         AccountOAuth(self.desk).add_routes(app)
         self.desk.add_routes(app)
+        self.catalogs.add_routes(app)
         app.router.add_post("/open_api/{rest:.*}", self._serve)
         app.router.add_get("/_sandbox/ledger", self._show_ledger)
         app.router.add_delete("/_sandbox/ledger", self._reset_ledger)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sandbox.tiktok.catalog.settings import CatalogSettings
+
 MIB = 1024 * 1024
 
 
@@ -14,6 +16,9 @@ class Grant:
 
     pixels: frozenset[str] = frozenset()
     """Event source ids (pixel codes) that the token may report for."""
+
+    catalogs: frozenset[str] = frozenset()
+    """Catalogs that the token may touch; `*` for all."""
 
     expires_at_s: float | None = None
     """Unix seconds from which the token answers 40102; None for a token that does not expire."""
@@ -73,6 +78,18 @@ class SandboxConfig:
 
     allow_any_pixel: bool = False
     """A known token may report for any pixel."""
+
+    allow_any_catalog: bool = False
+    """A known token may touch any catalog."""
+
+    catalogs: Mapping[str, CatalogSettings] = field(default_factory=dict)
+    """Catalogs that exist from the start, by id."""
+
+    catalog_defaults: CatalogSettings = field(default_factory=CatalogSettings)
+    """Of the catalogs that come to be later."""
+
+    create_catalogs: bool = True
+    """A catalog that a token may touch and that does not exist comes to be on first use."""
 
     api_version: str = "v1.3"
     """The only version in the path that is served; others answer 40051."""

@@ -105,6 +105,39 @@ class RefuseRepeats(_Kind, tag="refuse_repeats"):
     """40050 for a request whose events were all accepted before; any other is answered honestly."""
 
 
+class ItemIssue(_Kind, tag="item_issue"):
+    """The catalog items that the fault's `sku` fits get a row in the log; an Error keeps them out.
+
+    Where there is no log, an Error refuses the request.
+    """
+
+    severity: Literal["Error", "Warning"] = "Error"
+    field: str = ""
+    issue: str = "The product is not accepted"
+    suggestion: str = ""
+
+
+class StuckLog(_Kind, tag="stuck_log"):
+    """A catalog's log that stays at PROCESSING."""
+
+    ingests: bool = False
+    """Whether the items are kept all the same, at once."""
+
+    blocks: bool = False
+    """Whether later writes are refused as if this one still ran."""
+
+    for_s: float | None = None
+    """Seconds after which it ends all the same; None for never."""
+
+
+class FailedLog(_Kind, tag="failed_log"):
+    """A submit to a catalog that ends as FAILED; nothing of it is kept."""
+
+
+class NotIngested(_Kind, tag="not_ingested"):
+    """A submit to a catalog that ends as SUCCESS with zero counts; nothing of it is kept."""
+
+
 Effect: TypeAlias = (
     Hang
     | Reset
@@ -119,6 +152,10 @@ Effect: TypeAlias = (
     | RefuseEvent
     | Partial
     | RefuseRepeats
+    | ItemIssue
+    | StuckLog
+    | FailedLog
+    | NotIngested
 )
 
 
@@ -144,7 +181,7 @@ def reply_under(
     """
     done = _claimed(judgement)
     match effect:
-        case None:
+        case None | ItemIssue() | StuckLog() | FailedLog() | NotIngested():
             return honest(judgement, request_id)
         case Hang() | AcceptThenTimeout():
             recorded = done if isinstance(effect, AcceptThenTimeout) else ()

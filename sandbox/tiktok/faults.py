@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from typing import NamedTuple
@@ -36,6 +37,12 @@ class Match(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defaul
     token: str | None = None
     event_id: str | None = None
     """A shell pattern (`*`, `?`, `[…]`); one event of the batch that fits is enough."""
+
+    catalog_id: str | None = None
+    """The catalog that a catalog's endpoint is asked about."""
+
+    sku: str | None = None
+    """A shell pattern; one item of a catalog's write that fits is enough. Not with `event_id`."""
 
     probability: float = 1.0
     """The share of fitting requests that is struck, by a seeded generator."""
@@ -70,7 +77,9 @@ class Sighting(NamedTuple):
     path: str
     pixel: str
     token: str
-    event_ids: tuple[str, ...]
+    event_ids: Sequence[str]
+    catalog_id: str = ""
+    skus: Sequence[str] = ()
 
 
 class Plan(NamedTuple):
@@ -79,7 +88,7 @@ class Plan(NamedTuple):
     latency_ms: float = 0.0
     effect: Effect | None = None
     struck: frozenset[int] = frozenset()
-    """Indexes of the events that the deciding fault's pattern fits."""
+    """Indexes of the events or items that the deciding fault's pattern fits."""
 
 
 @dataclass(slots=True)
@@ -113,6 +122,7 @@ class _Armed:
             sighting.path.startswith(match.path)
             and match.pixel in {None, sighting.pixel}
             and match.token in {None, sighting.token}
+            and match.catalog_id in {None, sighting.catalog_id}
             and (self.pattern is None or bool(self.events_struck(sighting)))
         )
 
@@ -120,7 +130,8 @@ class _Armed:
         if self.pattern is None:
             return frozenset()
         fits = self.pattern.fullmatch
-        return frozenset(i for i, event_id in enumerate(sighting.event_ids) if fits(event_id))
+        names = sighting.event_ids if self.fault.match.sku is None else sighting.skus
+        return frozenset(i for i, name in enumerate(names) if fits(name))
 
     def latency_ms(self) -> float:
         latency_ms = self.fault.latency_ms
@@ -153,8 +164,8 @@ class FaultBook:
     def _arm(self, fault: Fault, now_s: float) -> _Armed:
         self._posted += 1
         seed = fault.seed if fault.seed is not None else self._seed + self._posted
-        event_id = fault.match.event_id
-        pattern = re.compile(translate(event_id)) if event_id is not None else None
+        names = fault.match.sku if fault.match.sku is not None else fault.match.event_id
+        pattern = re.compile(translate(names)) if names is not None else None
         return _Armed(fault, now_s, random.Random(seed), pattern)
 
     def clear(self) -> None:
