@@ -7,7 +7,8 @@ DELETE /shopify/<domain>/admin/api_permissions/current.json     uninstalls the c
 POST   /_sandbox/shopify/orders    {"shop": domain, "orders": […], "products": […]} as webhooks
 GET    /_sandbox/shopify/ledger    counts of calls; DELETE resets
 POST   /_sandbox/shopify/faults    a script (faults.py); GET lists, DELETE ends them
-       /_sandbox/shopify/…         what happens behind the app's back (operator.py)
+       /_sandbox/shopify/…         what happens behind the app's back (operator.py), bulk
+       operations (bulk_desk.py), the catalog (catalog_desk.py)
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
+from graphql import GraphQLSchema
 
 from libs.clock import Clock
 from sandbox.oauth.desk import Answer, Desk, json_response
 from sandbox.oauth.faults import Sighting
 from sandbox.oauth.vault import Connection
 from sandbox.shopify_admin.access import BAD_TOKEN, Caller, Doorkeeper, Refusal
+from sandbox.shopify_admin.bulk import Bulk
+from sandbox.shopify_admin.bulk_desk import BulkDesk
 from sandbox.shopify_admin.cost import Bucket
 from sandbox.shopify_admin.engine import Answered, answer, operation_of
 from sandbox.shopify_admin.faults import (
@@ -80,6 +84,7 @@ class ShopifyAdminSandbox:
         self.desk = desk or Desk(clock)
         self.town = Town(self.desk, loopback_webhooks=config.loopback_webhooks)
         self._doorkeeper = Doorkeeper(config.tokens, self.desk)
+        self.bulk = Bulk(clock, self.town, self.store)
         self.ledger = Ledger()
         self.faults = FaultBook()
         self._config = config
@@ -106,6 +111,7 @@ class ShopifyAdminSandbox:
         app.router.add_delete(f"{admin}/api_permissions/current.json", self._uninstall)
         ShopifyOAuth(self.desk).add_routes(app)
         Operator(self.desk, self.town).add_routes(app)
+        BulkDesk(self.bulk).add_routes(app)
         self.desk.add_routes(app)
         app.router.add_post("/_sandbox/shopify/orders", self._load)
         app.router.add_get("/_sandbox/shopify/ledger", self._show_ledger)
@@ -117,6 +123,7 @@ class ShopifyAdminSandbox:
     def let_go(self) -> None:
         """Ends the requests that hang."""
         self._stopping.set()
+        self.bulk.let_go()
         self.desk.let_go()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -138,8 +145,10 @@ class ShopifyAdminSandbox:
             return _refused(refusal, plan.effect)
         shop = self.town.shop(domain)
         version = shop.serves or version
+        schema = schema_of(version, self._config.schema_folder)
         caller = self.town.equipped(domain, caller, version)
-        answered = self._answered(data, domain, version, plan.effect, caller)
+        caller = self.bulk.equipped(domain, caller, version, schema, str(request.url.origin()))
+        answered = self._answered(data, domain, schema, plan.effect, caller)
         self.ledger.record(
             Call(
                 domain,
@@ -175,11 +184,11 @@ class ShopifyAdminSandbox:
         return _NO_VERSION if version is None and isinstance(found, Caller) else found
 
     def _answered(
-        self, data: bytes, domain: str, version: str, effect: Effect | None, caller: Caller
+        self, data: bytes, domain: str, schema: GraphQLSchema, effect: Effect | None, caller: Caller
     ) -> Answered:
         return answer(
             data,
-            schema=schema_of(version, self._config.schema_folder),
+            schema=schema,
             store=self.store(domain),
             bucket=self.bucket(domain),
             now_s=self._clock.monotonic_s(),

@@ -30,7 +30,16 @@ from graphql import (
 
 SINGLE_COST_MAX: Final = 1000
 PAGE_MAX: Final = 250
-_FREE: Final = frozenset({"MoneyBag", "MoneyV2", "PageInfo"})
+_FREE: Final = frozenset(
+    {
+        "MoneyBag",
+        "MoneyV2",
+        "PageInfo",
+        # As recorded: starting or cancelling an operation is 10 points, whatever is read of it.
+        "BulkOperationRunQueryPayload",
+        "BulkOperationCancelPayload",
+    }
+)
 _TRANSPARENT: Final = frozenset({"nodes", "edges", "node"})
 _MUTATION: Final = 10
 

@@ -21,6 +21,7 @@ from graphql import (
 from sandbox.shopify_admin.access import SCOPE_OF_FIELD, SCOPE_OF_ROOT, Caller, permitted
 from sandbox.shopify_admin.cost import PAGE_MAX, SINGLE_COST_MAX, Bucket, Costing
 from sandbox.shopify_admin.faults import Denied, Throttled
+from sandbox.shopify_admin.fields import resolve_field, resolve_type
 from sandbox.shopify_admin.store import Store
 
 Json = dict[str, Any]
@@ -118,7 +119,14 @@ def _charged(charge: _Charge, bucket: Bucket, now_s: float, effect: object) -> A
         body = _refused("Throttled", "THROTTLED", requested, bucket)
         return Answered(body, costing.name, "throttled", requested)
     variables = charge.asked.variables or {}
-    found = execute_sync(charge.schema, charge.document, charge.root, variable_values=variables)
+    found = execute_sync(
+        charge.schema,
+        charge.document,
+        charge.root,
+        variable_values=variables,
+        field_resolver=resolve_field,
+        type_resolver=resolve_type,
+    )
     assert isinstance(found, ExecutionResult)
     body, outcome = _shown(found, [*_lacking(charge), *_scripted(effect)])
     actual = min(requested, costing.points(body.get("data") or {}))

@@ -169,26 +169,31 @@ class Town:
         return {"previous": before, "current": after, "sent": sent}
 
     async def send(
-        self, domain: str, app_id: str, topic: str, body: Json, secret: str = ""
+        self, domain: str, app_id: str, topic: str, body: Json, secret: str = "", uri: str = ""
     ) -> list[Json]:
-        """Posts a webhook to every HTTPS subscription to `topic`, else to the app's own address."""
+        """Posts a webhook to every HTTPS subscription to `topic`, else to the app's own address.
+
+        With `uri` it goes there and nowhere else.
+        """
         app = self._desk.apps.get("shopify", app_id)
         key = secret or (app.secret if app is not None else "")
         enum = topic.upper().replace("/", "_")
         found = [one for one in self.known(domain, app_id).held.values() if one.topic == enum]
         targets: list[tuple[str, Subscription | None]] = [(one.uri, one) for one in found]
-        if not targets and app is not None and app.webhook_uri:
+        if uri:
+            targets = [(uri, None)]
+        elif not targets and app is not None and app.webhook_uri:
             targets = [(app.webhook_uri, None)]
         sent: list[Json] = []
         data = msgspec.json.encode(body)
         async with aiohttp.ClientSession(timeout=_PATIENCE) as session:
-            for uri, subscription in targets:
+            for address, subscription in targets:
                 # This sandbox stays on the machine: what is addressed elsewhere is only named.
                 status = 0
-                if is_loopback(uri):
+                if is_loopback(address):
                     headers = self._headers(domain, topic, data, key, subscription)
-                    status = await _posted(session, uri, data, headers)
-                sent.append({"uri": uri, "topic": topic, "status": status})
+                    status = await _posted(session, address, data, headers)
+                sent.append({"uri": address, "topic": topic, "status": status})
         return sent
 
     def _headers(

@@ -13,6 +13,7 @@ from graphql import GraphQLSchema, build_client_schema, build_schema
 SUPPORTED: Final = ("2026-01", "2026-04", "2026-07", "2026-10")
 """Versions that are served, the oldest first: an older one that is asked for falls forward."""
 
+_FROM_2026: Final = ("bulkOperation", "bulkOperations")
 _OWN: Final = Path(__file__).with_name("own_schema.graphql")
 
 
@@ -29,13 +30,18 @@ def schema_of(version: str, folder: Path | None) -> GraphQLSchema:
     Without such a file it is the part that our own operations use, written by hand.
     """
     file = folder / f"admin_{version}.introspection.json.gz" if folder else None
-    return _schema(file if file and file.is_file() else None)
+    is_old = version < SUPPORTED[0]
+    return _schema(file if file and file.is_file() else None, is_old=is_old)
 
 
 @cache
-def _schema(file: Path | None) -> GraphQLSchema:
+def _schema(file: Path | None, *, is_old: bool) -> GraphQLSchema:
     if file is None:
-        return build_schema(_OWN.read_text(encoding="utf-8"))
+        own = build_schema(_OWN.read_text(encoding="utf-8"))
+        for name in _FROM_2026 if is_old else ():
+            assert own.query_type
+            del own.query_type.fields[name]
+        return own
     told = msgspec.json.decode(gzip.decompress(file.read_bytes()))
     # Shopify deprecates fields of types whose interface has them undeprecated: that is theirs.
     return build_client_schema(told["data"], assume_valid=True)

@@ -34,7 +34,7 @@ def utc(text: str | None) -> str | None:
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def windowed(nodes: Sequence[Json]) -> Callable[..., Json]:
+def windowed(nodes: Sequence[Any]) -> Callable[..., Json]:
     """A connection over `nodes`, in their order."""
 
     def resolve(
@@ -49,7 +49,7 @@ def windowed(nodes: Sequence[Json]) -> Callable[..., Json]:
     return resolve
 
 
-def connection_of(nodes: Sequence[Json], cursors: Sequence[str], *, more: bool) -> Json:
+def connection_of(nodes: Sequence[Any], cursors: Sequence[str], *, more: bool) -> Json:
     """One page of a connection."""
     return {
         "nodes": list(nodes),

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import base64
-import operator
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sandbox.shopify_admin.shapes import connection_of, gid, order_node, product_node
+from sandbox.shopify_admin.search import bounds_of, fits
+from sandbox.shopify_admin.shapes import connection_of, gid, order_node, product_node, windowed
+from sandbox.shopify_admin.shelf import Shelf
 
 Json = dict[str, Any]
 
-_TERM: Final = re.compile(r"updated_at:(>=|<=|>|<)['\"]?([^'\"\s]+)['\"]?")
-_COMPARISONS: Final = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-
-
-class SearchError(ValueError):
-    """A search that this shop cannot answer."""
+_ENGLISH: Final = {"locale": "en", "name": "English", "primary": True, "published": True}
 
 
 class Store:
@@ -32,6 +22,8 @@ class Store:
     def __init__(self, domain: str) -> None:
         self.domain = domain
         self._bodies: dict[str, dict[int, Json]] = {"Order": {}, "Product": {}}
+        self.shelf: Shelf | None = None
+        """The catalog, where one was made; it goes before products that webhooks told of."""
 
     def put(self, kind: str, bodies: Iterable[Json]) -> int:
         """Takes webhook bodies; of one resource the newest stays. How many were taken.
@@ -60,15 +52,35 @@ class Store:
             "products": self._search("Product"),
             "order": lambda _info, id: self._node("Order", id),  # noqa: A006  # GraphQL's name
             "product": lambda _info, id: self._node("Product", id),  # noqa: A006
+            "locations": windowed([]),
+            "shopLocales": lambda _info, **_: [_ENGLISH],
+            **(self.shelf.roots() if self.shelf else {}),
             "node": lambda _info, id: self._any(id),  # noqa: A006
             "nodes": lambda _info, ids: [self._any(one) for one in ids],
         }
+
+    def all_of(self, root: str, arguments: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Everything that a root connection leads to; None for one that is not here.
+
+        Raises:
+            SearchError: by a search that this shop cannot answer.
+        """
+        found = self.shelf.all_of(root, arguments) if self.shelf else None
+        kind = {"orders": "Order", "products": "Product"}.get(root, "")
+        if found is not None or kind not in self._bodies:
+            return found
+        bounds = bounds_of(arguments.get("query") or "")
+        bodies = sorted(self._bodies[kind].values(), key=lambda body: body["id"])
+        return [self._shown(kind, one) for one in bodies if fits(_changed_at(one), bounds)]
 
     def counts(self) -> dict[str, int]:
         """How many of each kind there are."""
         return {kind: len(bodies) for kind, bodies in self._bodies.items()}
 
-    def _any(self, global_id: str) -> Json | None:
+    def _any(self, global_id: str) -> object | None:
+        found = self.shelf.node(global_id) if self.shelf else None
+        if found is not None:
+            return found
         return next((n for kind in self._bodies if (n := self._node(kind, global_id))), None)
 
     def _node(self, kind: str, global_id: str) -> Json | None:
@@ -88,8 +100,10 @@ class Store:
             sortKey: str = "ID",  # noqa: N803  # GraphQL's name
             **_others: object,
         ) -> Json:
-            bounds = _bounds(query or "")
-            found = [body for body in self._bodies[kind].values() if _fits(body, bounds)]
+            bounds = bounds_of(query or "")
+            found = [
+                body for body in self._bodies[kind].values() if fits(_changed_at(body), bounds)
+            ]
             found.sort(key=lambda body: _place(body, sortKey))
             if after:
                 begin = base64.b64decode(after).decode()
@@ -100,26 +114,6 @@ class Store:
             return connection_of(nodes, cursors, more=len(found) > len(page))
 
         return resolve
-
-
-def _bounds(query: str) -> list[tuple[str, float]]:
-    """The comparisons with `updated_at` that a search is made of.
-
-    Raises:
-        SearchError: it is made of more.
-    """
-    rest = _TERM.sub("", query).strip()
-    if rest:
-        raise SearchError(f"this shop searches by updated_at alone, not by {rest!r}")
-    return [
-        (comparison, datetime.fromisoformat(text).timestamp())
-        for comparison, text in _TERM.findall(query)
-    ]
-
-
-def _fits(body: Json, bounds: list[tuple[str, float]]) -> bool:
-    changed = _changed_at(body)
-    return all(_COMPARISONS[comparison](changed, bound) for comparison, bound in bounds)
 
 
 def _changed_at(body: Json) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from graphql import NoDeprecatedCustomRule, parse, validate
+from graphql import NoDeprecatedCustomRule, find_breaking_changes, parse, validate
 
 from sandbox.shopify_admin.cost import Bucket
 from sandbox.shopify_admin.engine import Answered, answer, operation_of
@@ -91,6 +91,18 @@ def test_our_operations_are_valid_by_shopifys_own_schema_and_use_nothing_depreca
         document = parse(operation.document)
         assert validate(schema, document) == []
         assert validate(schema, document, [NoDeprecatedCustomRule]) == []
+
+
+def test_the_schema_written_here_is_a_part_of_shopifys_own(schemas: Path) -> None:
+    written, real = schema_of("2026-10", None), schema_of("2026-10", schemas)
+
+    told = {each.description for each in find_breaking_changes(written, real)}
+
+    assert told <= {
+        # A scalar here: to list every country would say nothing more of the judged.
+        "CountryCode changed from a Scalar type to an Enum type.",
+        "DIRECTIVE_DEFINITION was removed from @deprecated.",
+    }
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
