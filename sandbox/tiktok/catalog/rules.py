@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sandbox.tiktok.catalog.issues import Fault, Found, Level, Sample
 from sandbox.tiktok.catalog.settings import CatalogSettings
-from sandbox.tiktok.catalog.texts import Check, amount, enum, missing, number, span, text, url, urls
+from sandbox.tiktok.catalog.sure import Group, Sure
+from sandbox.tiktok.catalog.texts import (
+    Check,
+    amount,
+    currency,
+    enum,
+    missing,
+    number,
+    span,
+    text,
+    url,
+    urls,
+)
 
 AVAILABILITY: Final = (
     "IN_STOCK",
@@ -50,18 +62,10 @@ _DEAR_SALE: Final = Fault(
 _NO_OBJECT: Final = Fault(Level.SHAPE, "", "Not a valid object")
 
 
-class Group(NamedTuple):
-    """The checks of one object in the product, by key."""
-
-    checks: Mapping[str, Check]
-    required: Mapping[str, Fault]
-    prefix: str
-
-
 class Rules:
     """Everything that is checked of an item of one dialect in one catalog."""
 
-    __slots__ = ("_currency", "_groups", "_is_flat", "_partial", "_top", "id_key")
+    __slots__ = ("_currency", "_groups", "_is_flat", "_partial", "_top", "id_key", "sure")
 
     def __init__(self, settings: CatalogSettings, *, dialect: str = "product_upload") -> None:
         self._currency = settings.currency
@@ -72,12 +76,15 @@ class Rules:
 
         emoji = settings.prose_emoji == "accept"
         foreign = Level.NOTE if settings.currency_mismatch == "silent" else Level.ERROR
-        money = _currency(settings.currency, foreign, "" if self._is_flat else "price_info.")
+        money_field = "currency" if self._is_flat else "price_info.currency"
+        money = currency(money_field, settings.currency, foreign)
         if self._is_flat:
-            self._top = _flat_group(money, emoji=emoji)
-            self._groups: dict[str, Group] = {}
-            return
-        groups = _groups(money, emoji=emoji, partial=self._partial)
+            groups = {"": _flat_group(money, emoji=emoji)}
+        else:
+            groups = _groups(money, emoji=emoji, partial=self._partial)
+        self.sure = None if self._partial else Sure(groups, self.id_key)
+        """What tells most good items by one quick look; None for parts of items."""
+
         self._top = groups.pop("")
         self._groups = groups
 
@@ -107,7 +114,7 @@ class Rules:
                 if key not in self._groups or group.prefix:
                     found.append(Found(Fault(Level.NOTE, group.prefix + key[:60], "unknown")))
                 continue
-            wrong = check(value)
+            wrong = check.find(value)
             if wrong is not None:
                 found.append(wrong)
         for key, fault in group.required.items():
@@ -139,19 +146,6 @@ class Rules:
 
 def _is_number(value: object) -> bool:
     return type(value) is float or type(value) is int
-
-
-def _currency(currency: str, level: Level, prefix: str) -> Check:
-    field = f"{prefix}currency"
-    no_text = Found(Fault(Level.SHAPE, field, "Not a valid string"))
-    other = Fault(level, field, "The currency is not the catalog's", f"Send {currency}")
-
-    def check(value: object) -> Found | None:
-        if type(value) is not str:
-            return no_text
-        return None if value == currency else Found(other, value)
-
-    return check
 
 
 def _groups(money: Check, *, emoji: bool, partial: bool) -> dict[str, Group]:
@@ -229,8 +223,8 @@ def _flat_group(money: Check, *, emoji: bool) -> Group:
         "item_group_id": text("item_group_id", emoji=emoji),
         "title": text("title", 500, required=True),
         "description": text("description", 10_000, required=True, prose=True, emoji=emoji),
-        "availability": enum("availability", FLAT_AVAILABILITY),
-        "condition": enum("condition", FLAT_CONDITION),
+        "availability": enum("availability", tuple(FLAT_AVAILABILITY)),
+        "condition": enum("condition", tuple(FLAT_CONDITION)),
         "price": amount("price"),
         "sale_price": amount("sale_price"),
         "currency": money,

@@ -1,23 +1,40 @@
-"""Checks of one value: text, url, enum, number. Each gives what is wrong, None when nothing is."""
+"""Checks of one value: text, url, enum, number."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Meta
 
 from sandbox.tiktok.catalog.issues import Fault, Found, Level
 
-Check: TypeAlias = Callable[[object], Found | None]
+Look: TypeAlias = Literal["", "text", "url", "urls"]
+
+
+class Check(NamedTuple):
+    """How one value is checked."""
+
+    find: Callable[[object], Found | None]
+    """What is wrong with a value, None when nothing is."""
+
+    sure: Any
+    """A type for `sure.py`: what decodes as it keeps the rule, but for its characters. It may be
+    narrower than the rule; None stands for a rule that no type can tell."""
+
+    look: Look = ""
+    """What has to be looked at besides: text that may be blank, one address, or a list of them."""
+
 
 MISSING: Final = "Missing data for required field"
-_URL = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?")
+_URL = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL_IN_PROSE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SPAN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d[+-]\d\d:\d\d/\d{4}-\d\d-\d\dT\d\d:\d\d[+-]\d\d:\d\d")
-_AMOUNT = re.compile(r"\d+(?:\.\d+)?")
+_AMOUNT = r"^[0-9]+(?:\.[0-9]+)?\Z"
 
 # What is drawn as a picture by itself (Emoji_Presentation), what a selector makes one (FE0F) and
 # keycaps. Signs such as ™ or ★ that are drawn as text are none.
@@ -61,7 +78,8 @@ def text(
             return Found(pictures)
         return None
 
-    return check
+    sure: Any = Annotated[str, Meta(max_length=longest)]
+    return Check(check, sure, "text" if required else "")
 
 
 def missing(field: str) -> Fault:
@@ -69,7 +87,7 @@ def missing(field: str) -> Fault:
     return Fault(Level.SHAPE, field, MISSING)
 
 
-def enum(field: str, values: Iterable[str], level: Level = Level.SHAPE) -> Check:
+def enum(field: str, values: Sequence[str], level: Level = Level.SHAPE) -> Check:
     """One of `values`, written exactly so."""
     allowed = frozenset(values)
     no_text = Found(Fault(Level.SHAPE, field, "Not a valid string"))
@@ -81,7 +99,7 @@ def enum(field: str, values: Iterable[str], level: Level = Level.SHAPE) -> Check
             return no_text
         return None if value in allowed else Found(bad, value)
 
-    return check
+    return Check(check, Literal[tuple(values)])
 
 
 def url(field: str, *, required: bool = False) -> Check:
@@ -97,7 +115,7 @@ def url(field: str, *, required: bool = False) -> Check:
             return empty
         return None if _URL.fullmatch(value) else Found(bad, value)
 
-    return check
+    return Check(check, str, "url")
 
 
 def urls(field: str, most: int) -> Check:
@@ -113,14 +131,14 @@ def urls(field: str, most: int) -> Check:
         if len(value) > most:
             return Found(too_many, len(value))
         for each in value:
-            found = one(each)
+            found = one.find(each)
             if found is not None:
                 return found
             if "," in each:
                 return Found(comma, each)
         return None
 
-    return check
+    return Check(check, Annotated[list[str], Meta(max_length=most)], "urls")
 
 
 def number(field: str) -> Check:
@@ -136,7 +154,7 @@ def number(field: str) -> Check:
             return Found(no_number, value)
         return Found(negative, value) if value < 0 else None  # type: ignore[operator]
 
-    return check
+    return Check(check, Annotated[float, Meta(ge=0)])
 
 
 def amount(field: str) -> Check:
@@ -144,11 +162,11 @@ def amount(field: str) -> Check:
     bad = Fault(Level.SHAPE, field, "Not a price such as 120.00")
 
     def check(value: object) -> Found | None:
-        if type(value) is str and _AMOUNT.fullmatch(value):
+        if type(value) is str and re.match(_AMOUNT, value):
             return None
         return Found(bad, value)
 
-    return check
+    return Check(check, Annotated[str, Meta(pattern=_AMOUNT)])
 
 
 def span(field: str) -> Check:
@@ -168,4 +186,17 @@ def span(field: str) -> Check:
             return Found(bad, value)
         return None if start < end else Found(turned, value)
 
-    return check
+    return Check(check, None)
+
+
+def currency(field: str, code: str, level: Level) -> Check:
+    """The catalog's currency and no other."""
+    no_text = Found(Fault(Level.SHAPE, field, "Not a valid string"))
+    other = Fault(level, field, "The currency is not the catalog's", f"Send {code}")
+
+    def check(value: object) -> Found | None:
+        if type(value) is not str:
+            return no_text
+        return None if value == code else Found(other, value)
+
+    return Check(check, Literal[code])
