@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 
+import msgspec
+
 
 class Availability(IntEnum):
     """Whether an item can be had. The numbers are stored: never reused."""
@@ -17,8 +19,7 @@ class Availability(IntEnum):
     DISCONTINUED = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One variant in one catalog, in no dialect yet. Empty texts are left out of what is sent."""
 
     sku_id: str
