@@ -16,6 +16,8 @@ class Issue:
     text: str
     fix: str
     """TikTok's advice; may be empty."""
+    place: int | None = None
+    """Position of the item in the request, from 0, where TikTok says it: `sku_id` may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,10 @@ class Submitted:
     feed_log_id: str
     """Empty where the answer was final: there is nothing more to read."""
     request_id: str = ""
+    issues: tuple[Issue, ...] = ()
+    """What a final answer says of single items."""
+    complete: bool = True
+    """False where a final answer says that some were not taken, and not which."""
 
 
 @dataclass(frozen=True, slots=True)
