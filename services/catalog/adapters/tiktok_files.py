@@ -1,0 +1,75 @@
+"""Fetches the file of a feed log from where TikTok has put it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from libs.errors import ServiceError
+from libs.http.client import Request, Upstream
+from services.catalog.domain.csv_log import UnreadableError, issues_of
+from services.catalog.domain.feed_log import Issue
+
+BYTES_MAX: Final = 32 * 1024 * 1024
+"""5,000 items with several issues each are some MiB; what is longer is given up."""
+
+_IN_A_THREAD: Final = 256 * 1024
+"""Bytes from which reading would hold the loop for more than some milliseconds."""
+
+_log = structlog.stdlib.get_logger()
+
+
+class LogFiles:
+    """Reads files of feed logs. They are public addresses, signed for a while: no token is sent."""
+
+    def __init__(self, upstream: Upstream, api_base_url: str, *, timeout_s: float) -> None:
+        self._upstream = upstream
+        self._timeout_s = timeout_s
+        self._may_be_plain = is_plain_loopback(api_base_url)
+
+    async def issues(self, url: str, *, has_errors: bool) -> Sequence[Issue] | None:
+        """All issues that the file names; None where it cannot be read to its end."""
+        if not self._is_allowed(url):
+            _log.warning("feed_log_file_skipped", reason="address_not_allowed")
+            return None
+        try:
+            # A redirect is not followed: nobody says where TikTok's files may lead.
+            answer = await self._upstream.call(
+                Request(
+                    method="GET", url=url, timeout_s=self._timeout_s, answer_bytes_max=BYTES_MAX
+                )
+            )
+            if len(answer.body) < _IN_A_THREAD:
+                return issues_of(answer.body, has_errors=has_errors)
+            return await asyncio.to_thread(issues_of, answer.body, has_errors=has_errors)
+        except (ServiceError, UnreadableError) as error:
+            reason = error.code if isinstance(error, ServiceError) else "not_a_feed_log"
+            _log.warning("feed_log_file_skipped", reason=reason)
+            return None
+
+    def _is_allowed(self, url: str) -> bool:
+        try:
+            parts = urlsplit(url)
+            clean = url.isascii() and url.isprintable() and " " not in url
+        except ValueError:
+            return False
+        if not clean or not parts.hostname or parts.username is not None:
+            return False
+        return parts.scheme == "https" or (self._may_be_plain and is_plain_loopback(url))
+
+
+def is_plain_loopback(url: str) -> bool:
+    """Whether a URL is http to this very machine, as that of a simulator is."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "http":
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
