@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import uvloop
 import yaml
 from aiohttp import web
@@ -17,7 +18,8 @@ from libs.clock import SystemClock
 from libs.settings import Address, env, load
 from sandbox.oauth.desk import Desk
 from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
-from sandbox.tiktok.app import STOP_GRACE_S, TikTokSandbox
+from sandbox.tiktok.app import REQUEST_LINE_MAX_BYTES, STOP_GRACE_S, TikTokSandbox
+from sandbox.tiktok.catalog.settings import CatalogSettings, changed
 from sandbox.tiktok.config import Grant, Rules, SandboxConfig
 from sandbox.tiktok_shop.app import TikTokShopSandbox
 
@@ -46,15 +48,74 @@ class Settings:
         "JSON list of OAuth apps (as `POST /_sandbox/apps` takes them) beside those made up",
         default=None,
     )
+    catalog_spacing_s: float = env(
+        "SANDBOX_CATALOG_SPACING_S",
+        "least time between submits to a catalog of TikTok's; 0 for none",
+        default=60.0,
+    )
+    catalog_ingestion_ms: float = env(
+        "SANDBOX_CATALOG_INGESTION_MS", "time that a submit to a catalog takes", default=1000.0
+    )
+    catalog_review_ms: float = env(
+        "SANDBOX_CATALOG_REVIEW_MS", "time that the review of a catalog item takes", default=2000.0
+    )
+    catalogs_file: Path | None = env(
+        "SANDBOX_CATALOGS_FILE",
+        "JSON object of catalogs' settings (as `POST /_sandbox/catalogs/<id>` takes them) by id,"
+        " beside those of the connections file",
+        default=None,
+    )
 
 
 def grants_of(connections_file: Path) -> dict[str, Grant]:
-    """Which token may report for which pixels, as the connections file has it."""
+    """What each token may do for pixels and catalogs, as the connections file has it."""
     pixels: dict[str, set[str]] = {}
+    catalogs: dict[str, set[str]] = {}
     for shop in _shops_in(connections_file):
         for pixel in shop.get("tiktok_events", ()):
             pixels.setdefault(pixel["access_token"], set()).add(pixel["pixel_code"])
-    return {token: Grant(pixels=frozenset(codes)) for token, codes in pixels.items()}
+        for catalog in shop.get("tiktok_catalog", ()):
+            token = catalog.get("access_token")
+            if token:
+                catalogs.setdefault(token, set()).add(str(catalog["catalog_id"]))
+    return {
+        token: Grant(
+            pixels=frozenset(pixels.get(token, ())), catalogs=frozenset(catalogs.get(token, ()))
+        )
+        for token in pixels | catalogs
+    }
+
+
+def catalog_defaults_of(settings: Settings) -> CatalogSettings:
+    """How a catalog behaves that nothing else is said of."""
+    return CatalogSettings(
+        submit_spacing_s=settings.catalog_spacing_s,
+        ingestion_ms=settings.catalog_ingestion_ms,
+        review_ms=settings.catalog_review_ms,
+    )
+
+
+def catalogs_of(settings: Settings) -> dict[str, CatalogSettings]:
+    """The catalogs of the connections file and of the catalogs file, by id.
+
+    Raises:
+        msgspec.DecodeError: the catalogs file has a setting that there is not.
+    """
+    defaults = catalog_defaults_of(settings)
+    catalogs: dict[str, CatalogSettings] = {}
+    for shop in _shops_in(settings.connections_file):
+        for catalog in shop.get("tiktok_catalog", ()):
+            catalogs[str(catalog["catalog_id"])] = msgspec.structs.replace(
+                defaults,
+                bc_id=str(catalog["business_center_id"]),
+                region=catalog.get("country") or shop.get("country") or defaults.region,
+                currency=catalog.get("currency") or shop.get("currency") or defaults.currency,
+            )
+    if settings.catalogs_file is not None:
+        told = msgspec.json.decode(settings.catalogs_file.read_bytes(), type=dict[str, msgspec.Raw])
+        for catalog_id, body in told.items():
+            catalogs[catalog_id] = changed(catalogs.get(catalog_id, defaults), bytes(body))
+    return catalogs
 
 
 def admin_tokens_of(connections_file: Path) -> dict[str, str]:
@@ -91,6 +152,8 @@ async def _serve(settings: Settings) -> None:
         tokens=grants_of(settings.connections_file),
         rules=Rules(accept_guide_lists=True),
         base_latency_ms=settings.latency_ms,
+        catalogs=catalogs_of(settings),
+        catalog_defaults=catalog_defaults_of(settings),
     )
     desk = Desk(clock)
     if settings.apps_file is not None:
@@ -112,7 +175,12 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_GRACE_S)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=STOP_GRACE_S,
+        max_line_size=REQUEST_LINE_MAX_BYTES,
+    )
     await runner.setup()
     address = settings.address
     await web.TCPSite(runner, address.host, address.port, reuse_address=True).start()

@@ -38,6 +38,9 @@ from sandbox.tiktok.windows import SlidingWindow
 __all__ = ["GUIDE_RULES", "Grant", "Rules", "SandboxConfig", "TikTokSandbox"]
 
 CLIENT_GONE_POLL_S = 0.02
+REQUEST_LINE_MAX_BYTES = 256 * 1024
+"""A catalog's products are asked for by up to 1,000 SKUs in the query."""
+
 STOP_GRACE_S = 5.0
 _LINGER_OFF = struct.pack("ii", 1, 0)
 
@@ -88,7 +91,12 @@ class TikTokSandbox:
         """
         self._stopping.clear()
         self.desk.resume()
-        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=STOP_GRACE_S)
+        self._runner = web.AppRunner(
+            self.app(),
+            access_log=None,
+            shutdown_timeout=STOP_GRACE_S,
+            max_line_size=REQUEST_LINE_MAX_BYTES,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, reuse_address=True)
         await site.start()
