@@ -55,7 +55,9 @@ class Gallery:
 
     def __init__(self, product: Product, shop_domain: str) -> None:
         self._domain = shop_domain
+        # An address, or `!` and what is wrong with the image.
         self._by_id: dict[str, str] = {}
+        self._by_url: dict[str, str] = {}
         self._known: dict[str, Pictures] = {}
         self.notes: list[Fault] = []
         usable: dict[str, None] = {}
@@ -65,13 +67,15 @@ class Gallery:
                 self.notes.append(_fault(wrong, "images", image.url))
             else:
                 usable[address] = None
+            found = f"!{wrong}" if wrong else address
+            self._by_url[image.url] = found
             if image.image_id:
-                self._by_id[image.image_id] = address if not wrong else f"!{wrong}"
+                self._by_id[image.image_id] = found
         self._usable = tuple(usable)
         self._own = frozenset(
             found
             for one in product.variants
-            if (found := self._by_id.get(one.image_id, "")) and not found.startswith("!")
+            if (found := self._told_of(one)) and not found.startswith("!")
         )
 
     def of(self, variant: Variant) -> Pictures | Fault:
@@ -90,10 +94,16 @@ class Gallery:
 
     def _own_image(self, variant: Variant) -> tuple[str, str]:
         """The variant's own image, and what is wrong with it; both empty where it has none."""
-        if variant.image_url:
+        found = self._told_of(variant)
+        if variant.image_url and not found:
             return checked_url(variant.image_url, self._domain)
-        found = self._by_id.get(variant.image_id, "") if variant.image_id else ""
         return ("", found[1:]) if found.startswith("!") else (found, "")
+
+    def _told_of(self, variant: Variant) -> str:
+        """What is known of that one of the product's images which is the variant's own."""
+        if variant.image_url:
+            return self._by_url.get(variant.image_url, "")
+        return self._by_id.get(variant.image_id, "") if variant.image_id else ""
 
     def _pictures(self, main: str, source: str, note: Fault | None) -> Pictures:
         if note is not None:
