@@ -260,6 +260,18 @@ def preview_event(
     raise typer.Exit(show(topic, sys.stdin.buffer.read(), settings, dialect))
 
 
+@preview.command("catalog")
+def preview_catalog(
+    topic: Topic,
+    settings: SettingsFile = None,
+    dialect: Annotated[str | None, typer.Option(help="product_upload or item_batch.")] = None,
+) -> None:
+    """The requests that the product on standard input would cause at TikTok's catalog."""
+    from cli.preview import preview_catalog as show  # noqa: PLC0415
+
+    raise typer.Exit(show(topic, sys.stdin.buffer.read(), settings, dialect))
+
+
 @streams.command("apply")
 def streams_apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 from google.protobuf import any_pb2, json_format
@@ -17,6 +17,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.connections import FileConnections, ShopView
 from libs.errors import ServiceError, permanent
+from services.catalog.adapters.connections import catalog_settings
+from services.catalog.domain.dialects import dialect_of as catalog_dialect
+from services.catalog.domain.ids import assign_ids
+from services.catalog.domain.mapping import map_product
+from services.catalog.domain.model import Product
+from services.catalog.domain.settings import CatalogSettings
+from services.catalog.domain.settings import DialectName as CatalogDialect
+from services.catalog.domain.settings import ShopContext as CatalogShop
+from services.catalog.states import product_of
 from services.events import facts
 from services.events.adapters.connections import event_settings
 from services.events.domain.conversions import decide_cart, decide_checkout, decide_purchase
@@ -31,7 +40,7 @@ from services.ingest.normalize import (
     apply,
     normalize,
 )
-from tidewire.commerce.v1 import fact_pb2
+from tidewire.commerce.v1 import fact_pb2, product_pb2
 from tidewire.connections.v1 import connection_pb2
 
 _SHOP: Final = ShopView(
@@ -42,6 +51,8 @@ _SHOP: Final = ShopView(
     active_since=datetime.fromtimestamp(0, UTC),
 )
 _PIXEL: Final = "PREVIEW"
+"""Stands for a pixel, a Business Center and a catalog alike."""
+
 _BASE_URL: Final = "https://business-api.tiktok.com"
 
 
@@ -80,16 +91,68 @@ def preview_event(topic: str, body: bytes, settings: Path | None, dialect: str |
         return 0
     _print(
         [
-            {
-                "method": "POST",
-                "url": f"{_BASE_URL}{request.path}",
-                "headers": {"Access-Token": "***", "Content-Type": "application/json"},
-                "body": msgspec.Raw(request.body),
-            }
+            _request("POST", request.path, request.body)
             for request in dialect_of(chosen.dialect).encode(conversions, chosen)
         ]
     )
     return 0
+
+
+def preview_catalog(topic: str, body: bytes, settings: Path | None, dialect: str | None) -> int:
+    """Prints the requests that a product's webhook would cause at TikTok, or why there are none.
+
+    Variants that are refused are told on standard error as `{"refused": [...], "notes": [...]}`;
+    where all are, `refused` stands beside `ignored`.
+    """
+    try:
+        shop = _shop(settings)
+        catalog = _catalog_settings(shop, settings, dialect)
+        said, _ = _understood(topic, body, shop)
+    except ServiceError as error:
+        _print({"error": {"path": error.path or "$", "reason": error.code}})
+        return 2
+    if isinstance(said, TopicNotUsed):
+        _print({"ignored": said.reason})
+        return 0
+    if not isinstance(said.message, product_pb2.Product):
+        # What else changes items (a deletion, stock) is told of products that are known already.
+        _print({"ignored": "product_not_known"})
+        return 0
+    _print_catalog(product_of(said.message, None), shop, catalog)
+    return 0
+
+
+def _print_catalog(product: Product, shop: ShopView, catalog: CatalogSettings) -> None:
+    context = CatalogShop(
+        handle=shop.handle, domain=shop.domain, currency=shop.currency, country=shop.country
+    )
+    ids, named = assign_ids(product, catalog, {}, lambda _: None)
+    mapped = map_product(product, context, catalog, ids, None, datetime.now(UTC).date())
+    told = {"refused": mapped.refusals, "notes": (*named, *mapped.notes)}
+    if not mapped.items:
+        reason = mapped.excluded or next((one.code for one in mapped.refusals), "no_items")
+        _print({"ignored": reason, **({"refused": mapped.refusals} if mapped.refusals else {})})
+        return
+    if any(told.values()):
+        _print(told, sys.stderr)
+    chosen = catalog_dialect(catalog.dialect)
+    bodies = [chosen.encode(item) for item in mapped.items]
+    _print(
+        [
+            _request(request.method, request.path, request.body)
+            for start in range(0, len(bodies), chosen.uploads_max)
+            for request in [chosen.upload(catalog, bodies[start : start + chosen.uploads_max])]
+        ]
+    )
+
+
+def _request(method: str, path: str, body: bytes) -> dict[str, Any]:
+    return {
+        "method": method,
+        "url": f"{_BASE_URL}{path}",
+        "headers": {"Access-Token": "***", "Content-Type": "application/json"},
+        "body": msgspec.Raw(body),
+    }
 
 
 def _understood(
@@ -161,6 +224,29 @@ def _event_settings(settings: Path | None, dialect: str | None) -> EventSettings
     return chosen
 
 
+def _catalog_settings(
+    shop: ShopView, settings: Path | None, dialect: str | None
+) -> CatalogSettings:
+    if dialect and dialect not in set(CatalogDialect):
+        raise permanent("dialect_unknown", f"one of {', '.join(CatalogDialect)}", path="dialect")
+    if settings is None:
+        chosen = CatalogSettings(
+            connection_id=f"{shop.handle}.catalog.{_PIXEL}",
+            shop=shop.handle,
+            catalog_id=_PIXEL,
+            business_center_id=_PIXEL,
+            country=shop.country,
+            currency=shop.currency,
+        )
+    else:
+        kind = connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG
+        known = FileConnections(settings).connections(shop.handle, kind)
+        if not known:
+            raise permanent("settings_without_catalog", "add tiktok_catalog", path="tiktok_catalog")
+        chosen = catalog_settings(known[0], shop, api_version="v1.3")
+    return replace(chosen, dialect=CatalogDialect(dialect)) if dialect else chosen
+
+
 def _dialect(name: str | None) -> DialectName | None:
     if name and name not in set(DialectName):
         raise permanent("dialect_unknown", f"one of {', '.join(DialectName)}", path="dialect")
@@ -174,6 +260,6 @@ def _canonical(message: Message) -> dict[str, Any]:
     return found
 
 
-def _print(value: object) -> None:
+def _print(value: object, out: TextIO | None = None) -> None:
     encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    (out or sys.stdout).write(encoded.decode() + "\n")
