@@ -76,6 +76,11 @@ class Issues:
             group.samples.append(sample)
         group.rows.append((index, sku, _text_of(found.value)))
 
+    def wants_sample(self, fault: Fault) -> bool:
+        """Whether the next item with this fault is one of those that the log shows."""
+        group = self._groups.get(fault)
+        return group is None or len(group.samples) < SHOWN_PER_ISSUE
+
     def of(self, *levels: Level) -> list[Group]:
         """The issues of these levels."""
         return [group for fault, group in self._groups.items() if fault.level in levels]

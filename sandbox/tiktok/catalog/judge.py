@@ -152,7 +152,14 @@ def _item_shown(catalog: Catalog, sku: str) -> dict[str, Any]:
 
 def _line_shown(catalog: Catalog, line: Line, now: Now) -> dict[str, Any]:
     log = catalog.logs.get(line.feed_log_id)
-    found = line._asdict()
+    found = {
+        "at": line.at_s,
+        "kind": line.kind,
+        "count": line.items,
+        "outcome": line.outcome,
+        "feed_log_id": line.feed_log_id,
+        "overlapping": line.overlapping,
+    }
     if log is not None:
         over = log.is_over(now)
         counts = {"added": log.added, "updated": log.updated, "deleted": log.deleted}

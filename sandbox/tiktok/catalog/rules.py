@@ -50,12 +50,14 @@ _REQUIRED: Final = {
     "landing_page": ("landing_page_url",),
     "extra_info": (),
 }
-_NO_CATEGORY: Final = Fault(
+NO_CATEGORY: Final = Fault(
     Level.WARNING,
     "google_product_category",
     "An optional but recommended field is missing: google_product_category/product_type",
     "Send a category",
 )
+"""None of the two fields that may hold it."""
+
 _DEAR_SALE: Final = Fault(
     Level.ERROR, "price_info.sale_price", "The sale price is above the price", "Lower it"
 )
@@ -129,7 +131,7 @@ class Rules:
                 found.append(Found(_DEAR_SALE, sale))
         has_type = type(detail) is dict and detail.get("product_category")
         if not self._partial and not has_type and not product.get("google_product_category"):
-            found.append(Found(_NO_CATEGORY))
+            found.append(Found(NO_CATEGORY))
 
     def is_foreign(self, product: dict[str, Any]) -> bool:
         """Whether the product names a currency that is not the catalog's."""

@@ -147,7 +147,7 @@ class CatalogService:
 
     def _replied(self, path: str, call: Call, verdict: Verdict) -> tuple[float, Reply]:
         catalog = verdict.catalog
-        catalog_id = catalog.id if catalog is not None else ""
+        catalog_id = catalog.id if catalog is not None else call.query.get("catalog_id", "")
         now_s = call.now.monotonic_s
         sighting = Sighting(path, "", call.token, (), catalog_id, verdict.skus)
         plan = self._faults.plan(sighting, now_s)
@@ -158,7 +158,7 @@ class CatalogService:
             catalog.counts["requests"] += 1
             if verdict.kind:
                 catalog.counts["items_received"] += len(verdict.skus)
-            if reply.label.isdigit() and reply.label != "0":
+            if reply.label.isdigit() and not is_done:
                 catalog.refusals[reply.label] += 1
             if verdict.kind and not is_done:
                 outcome = f"refused_{reply.label}" if reply.label.isdigit() else reply.label

@@ -20,7 +20,7 @@ from sandbox.tiktok.catalog.rules import Rules
 from sandbox.tiktok.catalog.settings import CatalogSettings
 from sandbox.tiktok.effects import FailedLog, NotIngested, StuckLog
 
-LOGS_MAX: Final = 1000
+LOGS_MAX: Final = 200
 HISTORY_MAX: Final = 100_000
 NOTES_MAX: Final = 200
 MINUTE_S: Final = 60.0

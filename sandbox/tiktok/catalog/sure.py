@@ -47,18 +47,24 @@ class Sure:
         self._links = attrgetter(*(path for path, look in looks if look == "url"))
         self._link_lists = [attrgetter(path) for path, look in looks if look == "urls"]
 
-    def sku_of(self, raw: bytes) -> str | None:
-        """The SKU of an item with which nothing at all is wrong; None where that is not sure."""
+    def look(self, raw: bytes) -> tuple[str, bool] | None:
+        """The SKU of an item that is good, and whether it has a category; None if that is not sure.
+
+        A category alone may be missing, which is a warning and common.
+        """
         try:
             item: Any = self._decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if not _is_plain(raw, item.description) or not self._keeps_texts(item):
             return None
-        if self._has_groups and not _keeps_relations(item):
-            return None
         sku: str = self._id_of(item)
-        return sku
+        if not self._has_groups:
+            return sku, True
+        prices = item.price_info
+        if prices.sale_price is not None and prices.sale_price > prices.price:
+            return None
+        return sku, bool(item.google_product_category or item.product_detail.product_category)
 
     def _keeps_texts(self, item: Any) -> bool:
         for text in self._texts(item):
@@ -68,13 +74,6 @@ class Sure:
         for more in self._link_lists:
             links += more(item) or ()
         return _are_links(links)
-
-
-def _keeps_relations(item: Any) -> bool:
-    prices = item.price_info
-    if prices.sale_price is not None and prices.sale_price > prices.price:
-        return False
-    return bool(item.google_product_category or item.product_detail.product_category)
 
 
 def _is_plain(raw: bytes, description: str | None) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from sandbox.tiktok.catalog.book import Call, CatalogBook, Verdict, id_in
 from sandbox.tiktok.catalog.feedlog import Write
 from sandbox.tiktok.catalog.issues import TOO_SOON, Fault, Found, Issues, Level, Sample
-from sandbox.tiktok.catalog.rules import Rules
+from sandbox.tiktok.catalog.rules import NO_CATEGORY, Rules
 from sandbox.tiktok.catalog.shelf import Catalog
 from sandbox.tiktok.catalog.texts import text
 from sandbox.tiktok.effects import ItemIssue
@@ -52,7 +52,6 @@ _JSON: Final = msgspec.json.Decoder()
 _NOT_JSON: Final = Problem(40002, "the body is not valid JSON")
 _NO_OBJECT: Final = Fault(Level.SHAPE, "", "Not a valid object")
 _UNKNOWN_SKU: Final = Fault(Level.ERROR, "sku_id", "The product does not exist", "Upload it first")
-_REPEATED: Final = Fault(Level.SHAPE, "sku_id", "Duplicate value")
 _CHECK_SKU: Final = text("sku_ids", 100, required=True)
 
 
@@ -156,20 +155,30 @@ def _checked(catalog: Catalog, dialect: Dialect, raws: list[msgspec.Raw]) -> _Re
     """Every item against the rules. This is the hot path: 5,000 in well under 0.3 s."""
     read, seen = _Read(), dict[str, int]()
     rules, skus, writes = catalog.rules(dialect.rules), read.skus, read.writes
-    sure = rules.sure.sku_of if rules.sure is not None else None
+    look = rules.sure.look if rules.sure is not None else None
     for index, each in enumerate(raws):
         raw = bytes(each)
-        known, is_good = sure(raw) if sure is not None else None, True
-        if known is None:
-            known, is_good = _examined(catalog, dialect, rules, read, index, raw)
-        sku = known
+        seen_at_once = look(raw) if look is not None else None
+        if seen_at_once is None:
+            sku, is_good = _examined(catalog, dialect, rules, read, index, raw)
+        else:
+            sku, has_category = seen_at_once
+            is_good = True
+            if not has_category:
+                _warn_of_category(read, rules, index, sku, raw)
         skus.append(sku)
-        if sku in seen and _repeats(catalog, read, index, seen[sku], sku):
+        if sku in seen and _repeats(catalog, rules, read, index, sku, seen[sku]):
             continue
         seen[sku] = index
         if is_good:
             writes[index] = Write(sku, raw)
     return read
+
+
+def _warn_of_category(read: _Read, rules: Rules, index: int, sku: str, raw: bytes) -> None:
+    is_shown = read.issues.wants_sample(NO_CATEGORY)
+    sample = rules.sample(_JSON.decode(raw)) if is_shown else Sample()
+    read.issues.add(index, sku, Found(NO_CATEGORY), sample)
 
 
 def _examined(
@@ -216,11 +225,14 @@ def _put_down(
     return worst
 
 
-def _repeats(catalog: Catalog, read: _Read, index: int, before: int, sku: str) -> bool:
+def _repeats(
+    catalog: Catalog, rules: Rules, read: _Read, index: int, sku: str, before: int
+) -> bool:
     """Deals with a SKU that came before in the request; whether this copy is to be left out."""
     match catalog.settings.duplicates:
         case "refuse":
-            read.issues.add(index, sku, Found(_REPEATED, sku), Sample())
+            fault = Fault(Level.SHAPE, rules.id_key, "Duplicate value")
+            read.issues.add(index, sku, Found(fault, sku), Sample())
             return True
         case "first":
             return True

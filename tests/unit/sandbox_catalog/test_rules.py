@@ -117,7 +117,8 @@ def found_in(rules: Rules, item: dict[str, Any]) -> list[tuple[Level, str]]:
 
 def sure_of(rules: Rules, item: dict[str, Any]) -> str | None:
     assert rules.sure is not None
-    return rules.sure.sku_of(msgspec.json.encode(item))
+    look = rules.sure.look(msgspec.json.encode(item))
+    return look[0] if look is not None and look[1] else None
 
 
 @pytest.mark.parametrize(("path", "value", "level", "blamed"), WRONG)
