@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 import uvloop
-import yaml
 from aiohttp import web
 
 from libs.clock import SystemClock
+from libs.connections.tree import parse_yaml
 from libs.settings import Address, env, load
 from sandbox.oauth.desk import Desk
 from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
@@ -74,7 +74,7 @@ def grants_of(connections_file: Path) -> dict[str, Grant]:
     for shop in _shops_in(connections_file):
         for pixel in shop.get("tiktok_events", ()):
             pixels.setdefault(pixel["access_token"], set()).add(pixel["pixel_code"])
-        for catalog in shop.get("tiktok_catalog", ()):
+        for catalog in shop.get("tiktok_catalog") or ():
             token = catalog.get("access_token")
             if token:
                 catalogs.setdefault(token, set()).add(str(catalog["catalog_id"]))
@@ -104,7 +104,7 @@ def catalogs_of(settings: Settings) -> dict[str, CatalogSettings]:
     defaults = catalog_defaults_of(settings)
     catalogs: dict[str, CatalogSettings] = {}
     for shop in _shops_in(settings.connections_file):
-        for catalog in shop.get("tiktok_catalog", ()):
+        for catalog in shop.get("tiktok_catalog") or ():
             catalogs[str(catalog["catalog_id"])] = msgspec.structs.replace(
                 defaults,
                 bc_id=str(catalog["business_center_id"]),
@@ -131,7 +131,8 @@ def _shops_in(connections_file: Path) -> list[dict[str, Any]]:
     """The shops of a connections file; none without one: then OAuth alone gives out tokens."""
     if not connections_file.is_file():
         return []
-    document = yaml.safe_load(connections_file.read_text(encoding="utf-8"))
+    # Read as the services read it: the country `NO` is Norway.
+    document: Any = parse_yaml(connections_file.read_text(encoding="utf-8"))[0]
     shops: list[dict[str, Any]] = document["connections"]
     return shops
 
