@@ -13,6 +13,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 
 from libs.bus.api import UNREACHABLE, ApiError, js_api, refused
 from libs.errors import ServiceError
@@ -30,6 +31,7 @@ _AFTER_TROUBLE_S: Final = 0.5
 _LOOK_AGAIN_S: Final = 0.25
 """How soon a change of the allowance is noticed where nothing else happens."""
 _DRAIN_S: Final = 2.0
+"""How long an end waits for the server to hear of it."""
 
 PRIORITY_GROUP: Final = "worker"
 
@@ -104,6 +106,7 @@ class Puller:
         self._pull_over = asyncio.Event()
         self._asked = 0
         self._refused = False
+        self._ended = False
         self._pin_id: str | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -120,11 +123,29 @@ class Puller:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        # What is on its way is let in, and what nobody took is given back at once: else it would
+        # come again only after `ack_wait`.
         with suppress(NatsError, OSError, TimeoutError):
-            # What is on its way is let in, and what nobody took is given back at once: else it
-            # would come again only after `ack_wait`.
-            draining = self._subscription.drain()  # type: ignore[no-untyped-call]
-            await asyncio.wait_for(draining, _DRAIN_S)
+            await asyncio.wait_for(self._stop_listening(), _DRAIN_S)
+        self._ended = True
+        await self._give_back()
+
+    async def _stop_listening(self) -> None:
+        """Returns when the server sends nothing more, and all that it sent is in the queue.
+
+        Nothing but the loss of interest ends a pull before its time. Where another server of a
+        cluster leads the consumer, it hears of that later than ours, by the way between the two:
+        what it sends meanwhile reaches nobody, and comes again only after `ack_wait`.
+        """
+        # `drain` alone says nothing: its PING goes past an UNSUB that is still in the client's
+        # buffer, and what comes between their answers is dropped. A request stays behind the UNSUB,
+        # and its answer behind all that was sent before.
+        await self._nats._send_unsubscribe(self._subscription._id)  # noqa: SLF001
+        with suppress(NoRespondersError):
+            await self._nats.request(self._inbox, timeout=_DRAIN_S)
+        await self._subscription.drain()  # type: ignore[no-untyped-call]
+
+    async def _give_back(self) -> None:
         with suppress(NatsError, OSError):
             while not self._queue.empty():
                 await self._queue.get_nowait().nak()
@@ -157,6 +178,9 @@ class Puller:
         self._queue.put_nowait(message)
         if self._asked <= 0:
             self._pull_over.set()
+        if self._ended:
+            # The server heard of the end later than we waited.
+            await self._give_back()
 
     def _end_pull(self, headers: Mapping[str, str]) -> None:
         status = headers["Status"]

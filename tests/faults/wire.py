@@ -35,6 +35,7 @@ class Wire:
         self._target = target
         self._server: asyncio.Server | None = None
         self._flows = {way: _set_event() for way in Way}
+        self._held: dict[Way, tuple[bytes, asyncio.Event]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
@@ -67,9 +68,19 @@ class Wire:
         """Lets nothing through in one direction; nothing is lost."""
         self._flows[way].clear()
 
+    def stall_at(self, way: Way, words: bytes) -> asyncio.Event:
+        """Lets nothing more through in one direction from the next `words` on.
+
+        The event is set when they have come; they must come in one piece.
+        """
+        come = asyncio.Event()
+        self._held[way] = (words, come)
+        return come
+
     async def mend(self) -> None:
         """As a wire should be."""
         self.latency_s = 0.0
+        self._held.clear()
         for flow in self._flows.values():
             flow.set()
         await self.open()
@@ -125,12 +136,27 @@ class Wire:
                 await self._flows[way].wait()
                 if not piece:
                     return
-                writer.write(piece)
+                before, rest = self._split(piece, way)
+                writer.write(before)
+                await writer.drain()
+                await self._flows[way].wait()
+                writer.write(rest)
                 await writer.drain()
         except OSError:
             return
         finally:
             await _ended({reading})
+
+    def _split(self, piece: bytes, way: Way) -> tuple[bytes, bytes]:
+        """What may pass, and what must wait where it has the words that stall the wire."""
+        words, come = self._held.get(way, (b"", None))
+        at = piece.find(words)
+        if come is None or at < 0:
+            return piece, b""
+        del self._held[way]
+        self._flows[way].clear()
+        come.set()
+        return piece[:at], piece[at:]
 
 
 def _set_event() -> asyncio.Event:
