@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.auth import RemoteConnections, RemoteKeySource
 from libs.clock import SystemClock
@@ -159,15 +160,17 @@ async def test_without_the_service_all_goes_on_and_no_change_is_missed(
 
 
 async def test_it_is_not_ready_while_nobody_answers() -> None:
-    async with asking(1, ready=False) as other:
-        await asyncio.sleep(0.3)
+    with capture_logs() as lines:
+        async with asking(1, ready=False) as other:
+            # Each of the three that it follows has asked in vain.
+            await until(lambda: [one["event"] for one in lines].count("auth_not_followed") >= 3)
 
-        assert not other.is_ready
-        assert list(other.connections.shops()) == []
-        # "None" would have honest webhooks refused.
-        with pytest.raises(ServiceError, match="secrets_awaited") as refused:
-            other.secrets("first")
-        assert refused.value.kind is Kind.RETRYABLE
+            assert not other.is_ready
+            assert list(other.connections.shops()) == []
+            # "None" would have honest webhooks refused.
+            with pytest.raises(ServiceError, match="secrets_awaited") as refused:
+                other.secrets("first")
+            assert refused.value.kind is Kind.RETRYABLE
 
 
 @pytest.fixture
