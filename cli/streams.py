@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from libs.bus import streams
+from libs.bus.api import ApiError
 from libs.errors import ServiceError
 from libs.foundation import CommonSettings, connected
 from libs.http.session import http_session
@@ -27,7 +28,7 @@ async def apply_streams(environ: Mapping[str, str], *, dry_run: bool, shrink: bo
             )
         finally:
             await client.close()
-    except (ServiceError, SettingsError) as error:
+    except (ApiError, ServiceError, SettingsError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     print("\n".join(changes) or "nothing to change")
@@ -48,7 +49,7 @@ async def check_streams(environ: Mapping[str, str]) -> int:
         if not settings.allow_weak_fsync:
             async with http_session() as session:
                 faults += await streams.fsync_faults(settings.nats_monitor_url.split(","), session)
-    except (ServiceError, SettingsError) as error:
+    except (ApiError, ServiceError, SettingsError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     print("\n".join(faults) or "the server is fit")

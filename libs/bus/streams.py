@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,13 @@ _MIB: Final = 1024 * 1024
 _BUCKETS_IN_A_SMALL_STREAM: Final = 16
 
 _STREAM_NOT_FOUND: Final = 10059
+
+_PASSING: Final = frozenset({*range(10004, 10010), 10049})
+"""Refusals that may pass: a cluster that is not complete or has no leader yet; a store that could
+not be made, as happens while the server still removes what was deleted."""
+
+_TRIES: Final = 6
+_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +102,17 @@ def specs(scale_mib: int = 1024) -> tuple[StreamSpec, ...]:
             max_bytes=small,
             max_age_ns=90 * _DAY_NS,
         ),
-        *(_bucket(bucket, small // _BUCKETS_IN_A_SMALL_STREAM) for bucket in subjects.BUCKETS),
+        *(
+            _bucket(bucket, small // _BUCKETS_IN_A_SMALL_STREAM)
+            for bucket in subjects.BUCKETS
+            if bucket != subjects.CATALOG_SYNC
+        ),
+        # Whole products with all their words: as large as what it is made of.
+        _bucket(subjects.CATALOG_SYNC, large, compression="s2"),
     )
 
 
-def _bucket(bucket: str, max_bytes: int) -> StreamSpec:
+def _bucket(bucket: str, max_bytes: int, **extra: object) -> StreamSpec:
     """A key-value bucket, as every NATS client knows it, that takes atomic batches as well."""
     return StreamSpec(
         name=subjects.bucket_stream(bucket),
@@ -110,6 +124,7 @@ def _bucket(bucket: str, max_bytes: int) -> StreamSpec:
             "allow_rollup_hdrs": True,
             "deny_delete": True,
             "max_msgs_per_subject": 1,
+            **extra,
         },
     )
 
@@ -130,10 +145,15 @@ async def create_missing(nats: Client, *, replicas: int, scale_mib: int) -> None
     """Creates the streams that are not there; leaves the others as they are.
 
     What a process does at its start: its settings may be older than what an operator applied.
+
+    Raises:
+        ServiceError: RETRYABLE, where the server did not answer, or went on refusing for reasons
+            that may pass.
+        ApiError: it refused for another reason.
     """
     for spec in specs(scale_mib):
         if await _config(nats, spec.name) is None:
-            await js_api(nats, f"STREAM.CREATE.{spec.name}", spec.config(replicas))
+            await _lay_out(nats, f"STREAM.CREATE.{spec.name}", spec.config(replicas))
 
 
 def _kept(wanted: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +177,9 @@ async def apply(
 
     Raises:
         ServiceError: PERMANENT, `lanes_differ`, where the stream was laid out for another number
-            of lanes.
+            of lanes; RETRYABLE, where the server did not answer, or went on refusing for reasons
+            that may pass.
+        ApiError: it refused for another reason.
     """
     changes: list[str] = []
     for spec in specs(scale_mib):
@@ -166,14 +188,14 @@ async def apply(
         if found is None:
             changes.append(f"{spec.name}: create")
             if not dry_run:
-                await js_api(nats, f"STREAM.CREATE.{spec.name}", wanted)
+                await _lay_out(nats, f"STREAM.CREATE.{spec.name}", wanted)
             continue
         _refuse_other_lanes(spec.name, found)
         wanted = wanted if shrink else _kept(wanted, found)
         lines = differences(wanted, found)
         changes += [f"{spec.name}: {line}" for line in lines]
         if lines and not dry_run:
-            await js_api(nats, f"STREAM.UPDATE.{spec.name}", {**found, **wanted})
+            await _lay_out(nats, f"STREAM.UPDATE.{spec.name}", {**found, **wanted})
     return changes
 
 
@@ -222,6 +244,22 @@ async def fsync_faults(monitor_urls: Iterable[str], session: aiohttp.ClientSessi
                 " block, or set TIDEWIRE_ALLOW_WEAK_FSYNC=true to accept loss on power failure"
             )
     return lines
+
+
+async def _lay_out(nats: Client, call: str, config: Mapping[str, Any]) -> None:
+    """Creates or updates a stream; for about a second it takes no for "not yet"."""
+    for left in reversed(range(_TRIES)):
+        try:
+            await js_api(nats, call, config)
+        except ApiError as error:
+            if error.err_code not in _PASSING:
+                raise
+            if not left:
+                text = f"{error}: the log of nats-server says why"
+                raise ServiceError(Kind.RETRYABLE, "refused_by_nats", text) from error
+            await asyncio.sleep(_AGAIN_S)
+        else:
+            return
 
 
 async def _config(nats: Client, name: str) -> dict[str, Any] | None:
