@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cli.app_toml import shopify_app_toml
+from cli.catalog import catalog
 from cli.connect import connect
 from cli.connections import connections
 from cli.delivery import DELIVERY, DeliveryAddress, callee_of
@@ -37,6 +38,7 @@ app.add_typer(gates, name="gates")
 app.add_typer(dlq, name="dlq")
 app.add_typer(keys, name="keys")
 app.add_typer(connections, name="connections")
+app.add_typer(catalog, name="catalog")
 app.add_typer(connect, name="connect")
 app.command("shopify-app-toml")(shopify_app_toml)
 
