@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import keep_a_stream
 
 _BESIDE_PROJECT = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -26,4 +27,5 @@ def corpus_dir() -> Path:
 def nats_server() -> Iterator[NatsServer]:
     """A real nats-server with JetStream, one for each module of tests."""
     with NatsServer() as server:
+        keep_a_stream(server)
         yield server

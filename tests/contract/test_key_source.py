@@ -27,6 +27,7 @@ from libs.keys import (
 )
 from libs.sealing import DataKey, seal, unseal
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 
 KEK = bytes(range(32))
 
@@ -154,8 +155,7 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     await client.close()
     # A connection of its own: a test may have killed the server under the other.
     cleaner = await nats.connect(nats_server.url)
-    for stream in await cleaner.jetstream().streams_info():
-        await cleaner.jetstream().delete_stream(str(stream.config.name))
+    await delete_streams(cleaner, nats_server)
     await cleaner.close()
 
 

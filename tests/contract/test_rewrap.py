@@ -22,6 +22,7 @@ from tests.bench.rewrap import fill, read_all_while
 from tests.contract.test_key_source import opens
 from tests.fakes.aws_server import REGION, AwsServer
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 
 OLD, NEW = LocalKek(bytes([1]) * 32), LocalKek(bytes([2]) * 32)
 BEFORE = KekRing(OLD)
@@ -34,8 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
     client = await nats.connect(nats_server.url)
     yield client
-    for stream in await client.jetstream().streams_info():
-        await client.jetstream().delete_stream(str(stream.config.name))
+    await delete_streams(client, nats_server)
     await client.close()
 
 

@@ -23,6 +23,7 @@ from tests.contract.test_kek import PLACE, PLAIN, KekContract, assert_unreadable
 from tests.contract.test_key_source import opens
 from tests.fakes.bao_server import BaoServer, bao_binary
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 
 SCOPE = "connection.example"
 no_bao = pytest.mark.skipif(bao_binary() is None, reason="no `bao`: install the dev dependencies")
@@ -56,8 +57,7 @@ def name(bao: BaoServer) -> str:
 async def js(nats_server: NatsServer) -> AsyncIterator[JetStreamContext]:
     client = await nats.connect(nats_server.url)
     yield client.jetstream()
-    for stream in await client.jetstream().streams_info():
-        await client.jetstream().delete_stream(str(stream.config.name))
+    await delete_streams(client, nats_server)
     await client.close()
 
 

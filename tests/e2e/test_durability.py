@@ -67,7 +67,7 @@ async def segments_under_trace(sync_interval: str, directory: Path) -> list[Ackn
     """The segments that came of some webhooks, as the server's system calls tell of them."""
     trace = directory / "trace.txt"
     with NatsServer(sync_interval=sync_interval, directory=directory / "nats") as server:
-        async with suite_at(server.url, directory) as suite, door_of(suite) as door:
+        async with suite_at(server, directory) as suite, door_of(suite) as door:
             async with traced(server.pid, trace):
                 for start in range(0, _DELIVERIES, 6):
                     statuses = await asyncio.gather(

@@ -14,7 +14,7 @@ from tests.integration.ingest.harness import Suite, suite_at
 
 @pytest.fixture
 async def suite(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Suite]:
-    async with suite_at(nats_server.url, tmp_path) as made:
+    async with suite_at(nats_server, tmp_path) as made:
         yield made
 
 

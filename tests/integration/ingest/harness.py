@@ -41,6 +41,8 @@ from services.ingest.committer import GroupCommitter
 from services.ingest.http import UNKNOWN_SHOP, HttpServer, Webhooks
 from services.ingest.normalizer import Bounds, Normalizer
 from services.ingest.work import Job, OpenSegment
+from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 from tests.unit.ingest.normalize.bodies_of import order
 from tidewire.commerce.v1 import order_pb2, record_pb2
 from tidewire.delivery.v1 import outcome_pb2
@@ -90,13 +92,9 @@ async def _ignored(_error: Exception) -> None:
     """Tests look at what comes of an error, not at the client's own words."""
 
 
-async def fresh_streams(client: Client) -> None:
+async def fresh_streams(client: Client, server: NatsServer) -> None:
     """All streams, new and empty."""
-    for spec in streams.specs(_SCALE_MIB):
-        try:
-            await js_api(client, f"STREAM.DELETE.{spec.name}")
-        except ApiError:
-            continue
+    await delete_streams(client, server)
     await streams.apply(client, scale_mib=_SCALE_MIB)
 
 
@@ -324,12 +322,12 @@ def write_connections(path: Path, secrets: Mapping[str, Sequence[str]]) -> None:
 
 
 @asynccontextmanager
-async def suite_at(url: str, directory: Path) -> AsyncIterator[Suite]:
+async def suite_at(server: NatsServer, directory: Path) -> AsyncIterator[Suite]:
     """A suite of two shops on fresh streams."""
     path = directory / "connections.yaml"
     write_connections(path, SECRETS)
-    async with connection(url) as client:
-        await fresh_streams(client)
+    async with connection(server.url) as client:
+        await fresh_streams(client, server)
         yield Suite(client, FileConnections(path), MemoryKeySource(), path)
 
 

@@ -15,14 +15,14 @@ from cli import data_keys
 from libs.keys import KvKeySource, LocalKek, create_kek, load_kek
 from tests.contract.test_key_source import opens
 from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 
 
 @pytest.fixture
 async def js(nats_server: NatsServer) -> AsyncIterator[JetStreamContext]:
     client = await nats.connect(nats_server.url)
     yield client.jetstream()
-    for stream in await client.jetstream().streams_info():
-        await client.jetstream().delete_stream(str(stream.config.name))
+    await delete_streams(client, nats_server)
     await client.close()
 
 

@@ -14,5 +14,5 @@ from tests.integration.ledger.world import World, new_world
 @pytest.fixture
 async def world(nats_server: NatsServer) -> AsyncIterator[World]:
     client = await connected(nats_server.url)
-    yield await new_world(client)
+    yield await new_world(client, nats_server)
     await client.close()

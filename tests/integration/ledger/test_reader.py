@@ -13,6 +13,7 @@ from libs.bus.publisher import publish
 from libs.errors import ServiceError
 from libs.ledger import LANE, PARKED, Ledger, LedgerReader, Reading, Scope, read_ledger
 from libs.ledger.parked import ParkedUnits
+from tests.fakes.nats_server import NatsServer
 from tests.integration.ledger.world import OTHER, SHOP, SINK, World, new_world
 from tidewire.delivery.v1 import outcome_pb2
 
@@ -297,13 +298,15 @@ async def test_markers_on_the_day_of_their_expiry_are_not_counted_by_any_reader(
     assert followed.read_at_ns - followed.known_since_ns < 72 * 3_600_000_000_000
 
 
-async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(world: World) -> None:
+async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(
+    world: World, nats_server: NatsServer
+) -> None:
     reader = reader_of(world)
     for number in range(3):
         await world.deliver(str(number))
     await reader.read()
 
-    again = await new_world(world.nats)
+    again = await new_world(world.nats, nats_server)
     await again.deliver_nothing("other", "stale")
     found = (await reader.read()).total()
 

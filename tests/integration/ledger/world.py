@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -19,6 +19,8 @@ from libs.bus.pull import ConsumerSettings, ensure_consumer
 from libs.clock import FakeClock, SystemClock
 from libs.ids import RandomIds
 from libs.sinks import EVENTS_FACTS
+from tests.fakes.nats_server import NatsServer
+from tests.fakes.streams import delete_streams
 from tests.unit.ledger.samples import OTHER, SHOP, SINK
 from tidewire.commerce.v1 import record_pb2
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
@@ -127,11 +129,9 @@ class World:
         return taken
 
 
-async def new_world(nats: Client) -> World:
+async def new_world(nats: Client, server: NatsServer) -> World:
     """Empty streams, whatever the server held before."""
-    listed: dict[str, Any] = await js_api(nats, "STREAM.NAMES")
-    for name in listed["streams"] or ():
-        await js_api(nats, f"STREAM.DELETE.{name}")
+    await delete_streams(nats, server)
     await streams.apply(nats, scale_mib=16)
     return World(nats)
 

@@ -160,6 +160,6 @@ async def field(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Field]
         serving(tokens) as served,
         AsyncExitStack() as stack,
     ):
-        await fresh_streams(client)
+        await fresh_streams(client, nats_server)
         suite = Suite(client, connections, MemoryKeySource(), path)
         yield Field(suite, served, connections, stack)
