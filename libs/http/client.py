@@ -7,6 +7,7 @@ that was refreshed meanwhile.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from libs.retry import Retrying, RetryPolicy, worth_retrying
 __all__ = ["Answer", "Limit", "Observation", "Request", "Unlimited", "Upstream", "http_session"]
 
 _NANOS = 1_000_000_000
+_LARGE_BODY = 512 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -235,7 +237,7 @@ class _Tries:
             request.method,
             URL(request.url, encoded=True),
             headers={**request.headers, **self.observation.headers},
-            data=request.body or None,
+            data=_payload(request.body),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
                 total=timeout_s, connect=CONNECT_S, sock_connect=CONNECT_S, ceil_threshold=60
@@ -258,6 +260,11 @@ class _Tries:
                 response.close()
                 raise permanent(classify.TOO_LARGE, f"{self.upstream.name} answered too much")
         return bytes(body)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """What aiohttp is to send; a large body in parts, because in one piece it holds the loop."""
+    return io.BytesIO(body) if len(body) >= _LARGE_BODY else body or None
 
 
 @contextmanager
