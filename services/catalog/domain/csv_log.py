@@ -11,6 +11,8 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import islice
 from typing import Final
 
 from services.catalog.domain.answers import words_of
@@ -47,13 +49,13 @@ class UnreadableError(Exception):
     """The file is not one that can be read to its end."""
 
 
-def issues_of(body: bytes, *, has_errors: bool) -> list[Issue]:
+def issues_of(body: bytes, *, has_errors: bool, rows_max: int = ROWS_MAX) -> list[Issue]:
     """The issues of a file, in its order.
 
     `has_errors` decides what rows are whose severity is missing or unknown.
 
     Raises:
-        UnreadableError: it has no such columns, is no CSV, or has more rows than `ROWS_MAX`: then
+        UnreadableError: it has no such columns, is no CSV, or has more rows than `rows_max`: then
             nothing can be said of items that it might not name.
     """
     encoding = next((name for bom, name in _BOMS if body.startswith(bom)), "utf-8")
@@ -62,9 +64,12 @@ def issues_of(body: bytes, *, has_errors: bool) -> list[Issue]:
         delimiter = _delimiter(text)
         rows = csv.reader(text, delimiter=delimiter)
         columns = _columns(rows)
-        return list(_read(rows, columns, has_errors=has_errors))
+        issues = list(islice(_read(rows, columns, has_errors=has_errors), rows_max + 1))
     except (csv.Error, UnicodeError) as error:
         raise UnreadableError(str(error)) from error
+    if len(issues) > rows_max:
+        raise UnreadableError(f"it has more than {rows_max} rows")
+    return issues
 
 
 def _delimiter(text: io.TextIOWrapper) -> str:
@@ -94,28 +99,22 @@ def _columns(rows: Iterator[list[str]]) -> Mapping[str, int]:
 def _read(
     rows: Iterator[list[str]], columns: Mapping[str, int], *, has_errors: bool
 ) -> Iterator[Issue]:
-    # A submit repeats few texts many times: each is kept once.
-    same: dict[str, str] = {}
-    for count, row in enumerate(rows):
-        if count >= ROWS_MAX:
-            raise UnreadableError(f"it has more than {ROWS_MAX} rows")
-        if not any(cell.strip() for cell in row):
+    # A submit repeats few texts many times: each is made and kept once.
+    words = cache(words_of)
+    is_error = cache(partial(_is_error, has_errors=has_errors))
+    sku_at, line_at, severity_at, *texts_at = (columns.get(name, -1) for name in _NAMES)
+    for row in rows:
+        sku_id = _cell(row, sku_at).strip()
+        text, fix, field = (words(_cell(row, at)) for at in texts_at)
+        if not sku_id and not text and not any(row):
             continue
-        texts = [words_of(_cell(row, columns, name)) for name in ("field", "text", "fix")]
-        field, text, fix = (same.setdefault(one, one) for one in texts)
-        yield Issue(
-            _cell(row, columns, "sku_id").strip(),
-            _is_error(_cell(row, columns, "severity"), has_errors=has_errors),
-            field,
-            text,
-            fix,
-            place_of(_cell(row, columns, "line")),
-        )
+        severity, line = _cell(row, severity_at), _cell(row, line_at)
+        yield Issue(sku_id, is_error(severity), field, text, fix, place_of(line))
 
 
-def _cell(row: Sequence[str], columns: Mapping[str, int], name: str) -> str:
-    at = columns.get(name)
-    return row[at] if at is not None and at < len(row) else ""
+def _cell(row: Sequence[str], at: int) -> str:
+    """A cell; empty where the row has none there."""
+    return row[at] if 0 <= at < len(row) else ""
 
 
 def _is_error(severity: str, *, has_errors: bool) -> bool:

@@ -41,9 +41,7 @@ class Fate(StrEnum):
     """Nobody can tell, or the time was wrong: it is to be sent again."""
 
     NOT_INGESTED = "not_ingested"
-    """Taken in silence and dropped: something is wrong with the catalog, not with the item. Of a
-    delete: nothing was counted as deleted; those that TikTok no longer has are gone all the same.
-    """
+    """Taken in silence and dropped: something is wrong with the catalog, not with the item."""
 
 
 class Reason(StrEnum):
@@ -121,6 +119,9 @@ class _Rows:
     nameless_errors: int = 0
     errors: int = 0
 
+    def items_with_errors(self) -> int:
+        return sum(any(one.is_error for one in found) for found in self.of_item.values())
+
 
 def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
     """What became of the items of a submit, in the order in which they were sent.
@@ -128,7 +129,8 @@ def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
     Decided in this order: a log without an end tells nothing; "once a minute" on any row means that
     the whole was dropped; an error row is a refusal, unless a delete was told that the item is gone
     already; a submit that failed tells nothing of the rest; no row and no count is silence; else
-    who has no error row was taken, if TikTok counts enough as taken or has named all errors.
+    who has no error row was taken, if TikTok counts enough as taken or has named all errors. What
+    a delete does not count was not there: a catalog that drops writes in silence holds nothing.
     """
     rows = _sorted_rows(sku_ids, log.issues)
     if not log.ended:
@@ -142,10 +144,10 @@ def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
             verdicts[sku_id] = _named(kind, found)
     rest = [sku_id for sku_id in dict.fromkeys(sku_ids) if sku_id not in verdicts]
     taken = log.added + log.updated + (log.deleted if kind is SubmitKind.DELETE else 0)
-    others = _of_the_rest(log, rows, len(verdicts), len(rest), taken)
+    others = _of_the_rest(kind, log, rows, rest=len(rest), taken=taken)
     for sku_id in rest:
         verdicts[sku_id] = _with_issues(others, rows.of_item.get(sku_id, ()), kind)
-    is_silent = kind is SubmitKind.UPLOAD and others.fate is Fate.NOT_INGESTED and bool(rest)
+    is_silent = bool(rest) and others.fate is Fate.NOT_INGESTED
     is_taken = others.fate is Fate.ACCEPTED
     return Judgement(
         verdicts={sku_id: verdicts[sku_id] for sku_id in sku_ids},
@@ -170,12 +172,13 @@ def judge_answer(kind: SubmitKind, sku_ids: Sequence[str], answer: Submitted) ->
     return judge(kind, sku_ids, log)
 
 
-def _of_the_rest(log: FeedLog, rows: _Rows, named: int, rest: int, taken: int) -> Verdict:
+def _of_the_rest(kind: SubmitKind, log: FeedLog, rows: _Rows, *, rest: int, taken: int) -> Verdict:
     """The verdict on items without an error row."""
     if log.failed:
         return Verdict(Fate.AGAIN, reason=Reason.SUBMIT_FAILED)
-    known = named + len(rows.stranger_errors) + rows.nameless_errors
-    if taken == 0 and log.errors == 0 and known == 0:
+    known = rows.items_with_errors() + len(rows.stranger_errors) + rows.nameless_errors
+    is_upload = kind is SubmitKind.UPLOAD
+    if is_upload and taken == 0 and log.errors == 0 and known == 0:
         return Verdict(Fate.NOT_INGESTED)
     # TikTok may count rows instead of items: believed where all are known and no item is missing.
     counts_rows = log.complete and log.errors <= rows.errors and taken >= rest
@@ -189,7 +192,7 @@ def _of_the_rest(log: FeedLog, rows: _Rows, named: int, rest: int, taken: int) -
         return Verdict(Fate.AGAIN, reason=Reason.LOG_INCOMPLETE)
     if rows.stranger_errors or rows.nameless_errors:
         return Verdict(Fate.AGAIN, reason=Reason.ERRORS_UNNAMED)
-    if taken == 0:
+    if is_upload and taken == 0:
         return Verdict(Fate.AGAIN, reason=Reason.NOTHING_TAKEN)
     return Verdict(Fate.ACCEPTED)
 

@@ -170,17 +170,19 @@ async def bench_of() -> AsyncIterator[Bench]:
     await site.start()
     host, port = runner.addresses[0][:2]
     tiktok.url = f"http://{host}:{port}"
-    async with http_session() as session:
-        token, limiter, metrics = OneToken(), ListingLimiter(), Metrics()
-        api = TikTokCatalogApi(
-            tiktok.url,
-            session,
-            token,
-            limiter,
-            SystemClock(),
-            metrics,
-            timeout_s=2.0,
-            submit_timeout_s=2.0,
-        )
-        yield Bench(api, tiktok, token, limiter, metrics)
-    await runner.cleanup()
+    try:
+        async with http_session() as session:
+            token, limiter, metrics = OneToken(), ListingLimiter(), Metrics()
+            api = TikTokCatalogApi(
+                tiktok.url,
+                session,
+                token,
+                limiter,
+                SystemClock(),
+                metrics,
+                timeout_s=2.0,
+                submit_timeout_s=2.0,
+            )
+            yield Bench(api, tiktok, token, limiter, metrics)
+    finally:
+        await runner.cleanup()
