@@ -39,7 +39,7 @@ def product_of(message: product_pb2.Product, previous: Product | None) -> Produc
         status=message.status,
         published=message.HasField("published_at"),
         tags=tuple(message.tags),
-        option_names=tuple(message.option_names),
+        option_names=tuple(message.option_names) or (previous.option_names if previous else ()),
         category=previous.category if previous else "",
         images=images,
         variants=(*told, *kept),
