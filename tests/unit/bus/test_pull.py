@@ -95,7 +95,8 @@ async def test_what_comes_before_the_server_knows_that_a_puller_ends_is_given_ba
     await ends.wire.mend()
     await asyncio.wait_for(ending, WITHIN_S)
 
-    assert await ends.next_ones(2) == [b"1", b"2"]
+    # The server keeps no order of what is given back while the old pull is still in its list.
+    assert set(await ends.next_ones(2)) == {b"1", b"2"}
 
 
 async def test_what_comes_when_a_puller_has_given_up_waiting_is_given_back_too(ends: Ends) -> None:
