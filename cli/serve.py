@@ -17,6 +17,8 @@ from libs.settings import SettingsError, load
 from libs.telemetry import Telemetry, get_logger, setup_telemetry
 from services.auth.settings import Settings as AuthSettings
 from services.auth.wiring import auth
+from services.catalog.settings import Settings as CatalogSettings
+from services.catalog.wiring import catalog
 from services.delivery.settings import Settings as DeliverySettings
 from services.delivery.wiring import delivery
 from services.events.settings import Settings as EventsSettings
@@ -47,6 +49,11 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if chosen is None:
             return 2
         return _run(service, chosen, environ, lambda t: _events(chosen, t))
+    if service == "catalog":
+        wanted = _loaded(CatalogSettings, environ)
+        if wanted is None:
+            return 2
+        return _run(service, wanted, environ, lambda t: _catalog(wanted, t))
     if service == "delivery":
         own = _loaded(DeliverySettings, environ)
         if own is None:
@@ -57,7 +64,7 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if held is None:
             return 2
         return _run(service, held, environ, lambda t: _auth(held, t))
-    sys.stderr.write(f"there is no service {service!r}: use ingest, events, delivery or auth\n")
+    sys.stderr.write(f"there is no service {service!r}: use ingest, events, catalog, delivery or auth\n")
     return 2
 
 
@@ -101,6 +108,14 @@ async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
     async with (
         foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
         events(settings, base) as parts,
+    ):
+        return await serve(parts, base, settings.grace_s)
+
+
+async def _catalog(settings: CatalogSettings, telemetry: Telemetry) -> int:
+    async with (
+        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+        catalog(settings, base) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
 

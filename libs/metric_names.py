@@ -54,6 +54,14 @@ EVENTS_PARKED: Final = "tidewire_events_parked_total"
 EVENTS_REQUEST: Final = "tidewire_events_request_seconds"
 EVENTS_BATCH: Final = "tidewire_events_batch_events"
 
+CATALOG_SYNCS: Final = "tidewire_catalog_syncs_total"
+CATALOG_SUBMITS: Final = "tidewire_catalog_submits_total"
+CATALOG_ITEMS: Final = "tidewire_catalog_items_total"
+CATALOG_WAITING: Final = "tidewire_catalog_waiting_items"
+CATALOG_HELD: Final = "tidewire_catalog_held_catalogs"
+CATALOG_DELAY: Final = "tidewire_catalog_delay_seconds"
+CATALOG_LEVELS_UNKNOWN: Final = "tidewire_catalog_levels_unknown_total"
+
 CONSUMER_LAG: Final = "tidewire_consumer_lag_messages"
 CONSUMER_HANDLED: Final = "tidewire_consumer_handled_total"
 CONSUMER_STOPPED: Final = "tidewire_consumer_stopped"
@@ -96,6 +104,9 @@ _FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 _CALL_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """For calls to others, whose time limits end at 30 s."""
+
+_DELAY_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+"""For changes that may have to wait for a turn a minute."""
 
 _COUNTS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 _BYTES: Final = tuple(float(1024 * 4**power) for power in range(7))
@@ -159,6 +170,39 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
         "Time of one request to the events upstream.", "dialect", unit="s", buckets=_CALL_S
     ),
     EVENTS_BATCH: _histogram("Events in one request.", "dialect", unit="{event}", buckets=_COUNTS),
+    CATALOG_SYNCS: _counter(
+        "Syncs of a whole shop with its catalogs, by kind (full, remap, resend) and result (done,"
+        " failed).",
+        "kind",
+        "result",
+    ),
+    CATALOG_SUBMITS: _counter(
+        "Submits to TikTok's catalogs, by what they do (upload, delete) and result: `ok`, or the"
+        " kind of error.",
+        "act",
+        "result",
+    ),
+    CATALOG_ITEMS: _counter(
+        "Items whose submit has ended, by what became of them: taken, refused, gone, again,"
+        " unknown, kept.",
+        "result",
+    ),
+    CATALOG_WAITING: _gauge(
+        "Items that TikTok does not have as it should, in the lanes of this process.", unit="{item}"
+    ),
+    CATALOG_HELD: _gauge(
+        "Catalogs to which nothing can be sent, in the lanes of this process.", unit="{catalog}"
+    ),
+    CATALOG_DELAY: _histogram(
+        "Time from when a change of an item was known until its submit was taken, by how urgent it"
+        " was (urgent: whether it can be had; ordinary).",
+        "urgency",
+        unit="s",
+        buckets=_DELAY_S,
+    ),
+    CATALOG_LEVELS_UNKNOWN: _counter(
+        "Stock levels of inventory items that belong to no product in a catalog."
+    ),
     CONSUMER_LAG: _gauge(
         "Messages that a durable consumer has still to see or to acknowledge.",
         "durable",

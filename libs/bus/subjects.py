@@ -135,6 +135,11 @@ def states_of(kind: str, shop: str) -> str:
     return f"commerce.state.{kind}.{lane(shop)}.{token(shop)}.*"
 
 
+def states_in_lane(kind: str, number: int) -> str:
+    """All resources of one kind in one lane."""
+    return f"commerce.state.{kind}.{number}.>"
+
+
 def fact(kind: str, shop: str, fact_id: str) -> str:
     """One thing that happened."""
     return f"commerce.fact.{kind}.{lane(shop)}.{token(shop)}.{token(fact_id)}"
@@ -219,6 +224,11 @@ EVENTS_LANES: Final = "events-*"
 def events_durable(number: int) -> str:
     """The durable with which the events service reads one lane."""
     return f"events-{number}"
+
+
+def catalog_durable(number: int) -> str:
+    """The durable with which the catalog service reads one lane."""
+    return f"catalog-{number}"
 
 
 AUTH_STORES: Final = "auth-stores"

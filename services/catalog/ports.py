@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.errors import ServiceError
 from services.catalog.domain.dialect import HttpRequest
 from services.catalog.domain.feed_log import CatalogFacts, FeedLog, Review, Submitted
 from services.catalog.domain.model import Product
@@ -41,6 +42,28 @@ class TikTokCatalog(Protocol):
         self, catalog: CatalogSettings, *, advertiser_id: str, pixel_code: str
     ) -> None:
         """Lets the catalog be matched with the events of a pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why nothing is sent to a catalog now."""
+
+    reason: str
+    """`operator`, `credentials`, `outage`, or `tiktok` where its catalog is not as it should be."""
+    note: str
+    """What a person should know and do about it."""
+    wait_s: float
+    """When to ask again."""
+
+
+class Gatekeeper(Protocol):
+    """What may be sent now, and what the ends of calls say about TikTok and its catalogs."""
+
+    def may_send(self, catalog: CatalogSettings) -> Held | None:
+        """None where a call may be made, be it to see whether TikTok works again."""
+
+    async def ended(self, catalog: CatalogSettings, error: ServiceError | None) -> None:
+        """Takes in how a call ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

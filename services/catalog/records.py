@@ -27,8 +27,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Of the bulk operation at Shopify."""
     begun_ns: int = 0
     """When the export was asked for: what changed later is newer than it."""
-    cursor: str = ""
-    """Products up to this one are compared."""
+    resend_before_ns: int = 0
+    """Items that were taken before are sent again."""
+    take_out_many: bool = False
+    """Somebody has said that it is right that most products are gone."""
     products_total: int = 0
     products_done: int = 0
     items: int = 0
@@ -39,7 +41,16 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended_ns: int = 0
     error: str = ""
     full_ended_ns: int = 0
-    """When the last full one came to its end, whatever this one is."""
+    """When the last full one came to its end, whatever this one is; so the next three."""
+    read_as: str = ""
+    """Digest of what was wanted of Shopify then."""
+    mapped_as: str = ""
+    """Digest of the settings, shop and rates that all items were last mapped with."""
+    compared_read_as: str = ""
+    """As `read_as`, of this one; counts once it has come to its end."""
+    compared_mapped_as: str = ""
+    resent_ns: int = 0
+    """When items were last sent again so that they do not expire."""
 
 
 class ShopRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -66,8 +77,6 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     held_by: str = ""
     held_note: str = ""
     next_resend_ns: int = 0
-    fingerprint: str = ""
-    """Of the settings, shop and rates that all items were last mapped with."""
 
 
 class FlightItem(msgspec.Struct, frozen=True, array_like=True):

@@ -132,6 +132,9 @@ def needs_reading(
     """
     if stored is None or truncated:
         return True
+    if (stored.status, stored.published) != (told.status, told.published):
+        # Nobody followed its stock while it was not for sale.
+        return True
     known = {one.variant_id: one for one in stored.variants}
     if any(one.variant_id not in known for one in told.variants):
         return True

@@ -179,15 +179,16 @@ def _wanted(
         wanted_availability=found.availability,
         again=again,
     )
-    if changed.waits_for_upload and changed.state != ItemState.PENDING and not again:
-        # It changed since it was taken or refused; what was wrong with it may be mended.
-        changed = msgspec.structs.replace(
-            changed, state=ItemState.PENDING, issues=(), changed_ns=now_ns
-        )
-    elif was.wanted == 0 and not changed.waits_for_upload:
-        # It went and came back as it was, before anybody took it out, or as it had been refused.
-        state = ItemState.ACCEPTED if changed.wanted == changed.accepted else ItemState.REFUSED
-        changed = msgspec.structs.replace(changed, state=state, changed_ns=now_ns)
+    if changed.wanted == changed.refused:
+        state = ItemState.REFUSED
+    elif changed.wanted != changed.accepted or changed.maybe:
+        state = ItemState.PENDING
+    else:
+        # TikTok has it as it should be; what its review says stands.
+        state = ItemState(changed.state) if changed.state in TAKEN else ItemState.ACCEPTED
+    if state != changed.state:
+        # What was wrong with it was wrong with what it was.
+        changed = msgspec.structs.replace(changed, state=state, issues=(), changed_ns=now_ns)
     return changed
 
 
@@ -312,7 +313,8 @@ def _taken(was: SyncItem, end: Settled, now_ns: int) -> SyncItem:
 
 
 def _refused(was: SyncItem, end: Settled, now_ns: int) -> SyncItem | None:
-    refused = msgspec.structs.replace(was, refused=end.sent.digest, maybe=False, again=False)
+    # An earlier request with it may have arrived all the same, so `maybe` stands.
+    refused = msgspec.structs.replace(was, refused=end.sent.digest, again=False)
     if was.wanted == end.sent.digest:
         return msgspec.structs.replace(
             refused, state=ItemState.REFUSED, issues=end.issues, changed_ns=now_ns

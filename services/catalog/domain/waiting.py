@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from services.catalog.domain.states import ItemState
 from services.catalog.domain.sync import SyncProduct
+
+_UNDER_REVIEW: Final = frozenset({ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW})
 
 
 class Act(StrEnum):
@@ -50,6 +53,7 @@ class Waiting:
         self._known: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
         self._totals = _Totals()
         self._last = Act.DELETE
+        self._unseen: dict[str, None] = {}
 
     @property
     def uploads(self) -> int:
@@ -71,12 +75,29 @@ class Waiting:
         """Products that have or had items."""
         return len(self._known)
 
+    def product_ids(self) -> Iterable[str]:
+        """Products that have or had items."""
+        return self._known.keys()
+
     def owner_of(self, sku_id: str) -> str | None:
         """The product that an id belongs to."""
         return self._owners.get(sku_id)
 
     def knows(self, product_id: str) -> bool:
         return product_id in self._known
+
+    @property
+    def unseen(self) -> list[str]:
+        """Products with items whose review has not ended, or is to be looked at again."""
+        return list(self._unseen)
+
+    def look_at_all(self) -> None:
+        """Has TikTok asked again about everything that it has taken."""
+        self._unseen.update(dict.fromkeys(self._known))
+
+    def looked_at(self, product_id: str) -> None:
+        """All items of a product have a review that has ended."""
+        self._unseen.pop(product_id, None)
 
     def note(self, record: SyncProduct, now_s: float) -> None:
         """Takes in a product's record after it was written."""
@@ -89,6 +110,8 @@ class Waiting:
         for sku_id, state in zip(ids, states, strict=True):
             self._owners[sku_id] = product_id
             self._totals.states[state] += 1
+        if any(state in _UNDER_REVIEW for state in states):
+            self._unseen.setdefault(product_id)
         uploads = sum(one.waits_for_upload for one in record.items)
         deletes = sum(one.waits_for_delete for one in record.items)
         urgent = any(one.is_urgent for one in record.items)
@@ -170,6 +193,11 @@ class Waiting:
             yield from (one for one in self._products if one not in self._urgent)
         else:
             yield from self._products
+
+    def delay_of(self, product_id: str, now_s: float) -> tuple[float, bool] | None:
+        """Since when a product waits, in seconds before now, and whether it is urgent."""
+        waits = self._products.get(product_id)
+        return None if waits is None else (now_s - waits.since_s, waits.urgent)
 
     def pending(self) -> int:
         """Items that wait or are on their way."""

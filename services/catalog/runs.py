@@ -1,0 +1,385 @@
+"""Syncs of whole shops: asked for or due, gone on with after a crash, and brought to rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+
+from libs import metric_names
+from libs.bus.commit_log import ConflictError
+from libs.clock import Clock
+from libs.errors import Kind, ServiceError, permanent
+from libs.ids import Ids
+from libs.telemetry import Metrics
+from services.catalog import keys, records
+from services.catalog.book import CHUNK, Change, ShopBook, Taken, unchanged
+from services.catalog.domain import merging
+from services.catalog.domain.due import Due, History, is_too_much_gone
+from services.catalog.domain.model import Product
+from services.catalog.domain.states import SyncKind, SyncPhase
+from services.catalog.ports import BulkState, ShopFacts, ShopifyCatalog, Wanted
+from services.catalog.records import Run
+from services.catalog.store import Kept, SyncStore
+
+_log = structlog.stdlib.get_logger()
+
+_TELL_EVERY_S: Final = 0.5
+_LOOK_EVERY_S: Final = 0.5
+_AFTER_TROUBLE_S: Final = 5.0
+_BUSY_S: Final = 15.0
+_TRIES_MAX: Final = 3
+_CLOCKS_DIFFER_NS: Final = 60 * 1_000_000_000
+"""By how much Shopify's clock and ours may differ: what changed so shortly before an export began
+is not taken for gone because the export lacks it."""
+
+_ENDED_BADLY: Final = frozenset({"failed", "canceled", "expired"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What syncs of all shops share."""
+
+    store: SyncStore
+    shopify: ShopifyCatalog
+    clock: Clock
+    ids: Ids
+    metrics: Metrics
+    room: asyncio.Semaphore
+    """How many shops are read at once."""
+    bulk_poll_s: float
+
+
+class ShopRuns:
+    """The syncs of one shop, one after the other."""
+
+    def __init__(
+        self,
+        book: ShopBook,
+        means: Means,
+        *,
+        wanted: Callable[[], Wanted],
+        facts_read: Callable[[ShopFacts], None],
+        is_at_rest: Callable[[], bool],
+    ) -> None:
+        """Nothing is done yet.
+
+        `facts_read` is told what Shopify says of the shop, `is_at_rest` whether nothing that can be
+        sent waits.
+        """
+        self._book = book
+        self._means = means
+        self._wanted = wanted
+        self._facts_read = facts_read
+        self._is_at_rest = is_at_rest
+        self._kept: Kept[Run | None] = Kept(None, 0)
+        self._told_s = 0.0
+        self._ended_operation = asyncio.Event()
+
+    @property
+    def newest(self) -> Run | None:
+        """The newest sync."""
+        return self._kept.record
+
+    @property
+    def history(self) -> History:
+        """What has been done so far."""
+        run = self._kept.record
+        if run is None:
+            return History()
+        failed_ns = run.ended_ns if run.phase == SyncPhase.FAILED else 0
+        return History(run.full_ended_ns, run.read_as, run.mapped_as, run.resent_ns, failed_ns)
+
+    def bulk_ended(self) -> None:
+        """A bulk operation of the shop has ended: look at once."""
+        self._ended_operation.set()
+
+    async def read(self) -> None:
+        """Takes in what is stored: somebody may have asked for a sync.
+
+        Raises:
+            ServiceError: RETRYABLE, where NATS does not answer.
+        """
+        stored = await self._means.store.read(keys.run(self._book.handle))
+        if stored is not None and stored.sequence != self._kept.sequence:
+            self._kept = Kept(records.run(stored.data), stored.sequence)
+
+    async def begin(self, due: Due) -> None:
+        """Begins a sync that is due by itself.
+
+        Raises:
+            ServiceError: RETRYABLE, where NATS does not answer.
+        """
+        await self._write(
+            queued(
+                self._kept.record,
+                self._book.handle,
+                due.kind,
+                run_id=self._means.ids.new(),
+                now_ns=self._means.clock.now_ns(),
+                resend_before_ns=due.resend_before_ns,
+            )
+        )
+
+    async def perform(self, read_as: Callable[[], str], mapped_as: Callable[[], str]) -> None:
+        """Brings the sync that is under way to its end; its failure is recorded, not raised.
+
+        Raises:
+            ServiceError: RETRYABLE: it goes on from where it is when this is called again.
+        """
+        run = self._kept.record
+        if run is None or SyncPhase(run.phase).is_end:
+            return
+        try:
+            if run.phase != SyncPhase.SENDING:
+                await self._compare(run, lambda: (read_as(), mapped_as()))
+            await self._rest()
+        except ServiceError as error:
+            if error.kind in (Kind.RETRYABLE, Kind.THROTTLED):
+                raise
+            await self._fail(error)
+
+    async def _compare(self, run: Run, compared_as: Callable[[], tuple[str, str]]) -> None:
+        if run.kind == SyncKind.FULL:
+            async with self._means.room:
+                # What is asked for and how it is mapped hangs on what the shop says it is.
+                self._facts_read(await self._means.shopify.shop(self._book.handle))
+                as_begun = compared_as()
+                await self._read_all()
+        else:
+            as_begun = compared_as()
+            await self._update(phase=SyncPhase.COMPARING, products_done=0)
+            await self._map_all(run)
+        # As it was at the beginning: what has changed meanwhile makes another sync due.
+        await self._update(
+            phase=SyncPhase.SENDING,
+            compared_read_as=as_begun[0],
+            compared_mapped_as=as_begun[1],
+        )
+
+    # -- from Shopify --------------------------------------------------------------------------
+
+    async def _read_all(self) -> None:
+        shop, shopify = self._book.handle, self._means.shopify
+        wanted = self._wanted()
+        for _ in range(_TRIES_MAX):
+            state = await self._exported(wanted)
+            if state.status == "completed":
+                await self._take_all(state, wanted)
+                return
+            if state.partial_url:
+                # What is there is right; what is missing is not gone.
+                await self._take_in(shopify.products(shop, state.partial_url, wanted), set())
+            await self._update(operation_id="", begun_ns=0)
+        why = f"Shopify's export ended as {state.status} ({state.error_code or 'no reason given'})"
+        raise permanent("export_failed", f"{why}: start a sync again; if it repeats, ask Shopify")
+
+    async def _exported(self, wanted: Wanted) -> BulkState:
+        """The bulk operation of this sync once it has ended; begun where it was not."""
+        shop, shopify = self._book.handle, self._means.shopify
+        run = self._current()
+        await self._update(phase=SyncPhase.EXPORTING)
+        if not run.operation_id:
+            await self._start_export(run, wanted)
+        while True:
+            self._ended_operation.clear()
+            state = await shopify.bulk(shop, self._current().operation_id)
+            if state.status == "completed" or state.status in _ENDED_BADLY:
+                return state
+            await self._update(products_total=state.roots)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended_operation.wait(), self._means.bulk_poll_s)
+
+    async def _start_export(self, run: Run, wanted: Wanted) -> None:
+        shop, shopify = self._book.handle, self._means.shopify
+        if run.begun_ns:
+            # Begun before a crash, and perhaps at Shopify too: one export is enough.
+            since_ns = run.begun_ns - _CLOCKS_DIFFER_NS
+            begun = [one for one in await shopify.find_bulk(shop, since_ns) if not _is_bad(one)]
+            if begun:
+                await self._update(operation_id=begun[0].operation_id)
+                return
+        await self._update(begun_ns=self._means.clock.now_ns())
+        while True:
+            try:
+                operation_id = await shopify.start_bulk(shop, wanted)
+            except ServiceError as error:
+                if error.code != "bulk_busy":
+                    raise
+                await self._means.clock.sleep(error.retry_after_s or _BUSY_S)
+            else:
+                await self._update(operation_id=operation_id)
+                return
+
+    async def _take_all(self, state: BulkState, wanted: Wanted) -> None:
+        shop = self._book.handle
+        await self._update(
+            phase=SyncPhase.COMPARING, products_total=state.roots, products_done=0, items=0
+        )
+        seen: set[str] = set()
+        if state.url:
+            await self._take_in(self._means.shopify.products(shop, state.url, wanted), seen)
+        known = self._book.products
+        gone = known - seen
+        run = self._current()
+        if is_too_much_gone(len(gone), len(known)) and not run.take_out_many:
+            raise permanent(
+                "too_much_gone",
+                f"Shopify's export lacks {len(gone)} of {len(known)} products, and nothing was"
+                " taken out of TikTok: check the app's scopes and the store; if they are really"
+                " gone, sync again with --take-out-many",
+            )
+        until_ns = run.begun_ns - _CLOCKS_DIFFER_NS
+        changes = {one: _gone_before(one, until_ns) for one in gone}
+        await self._count(await self._book.take(changes), 0)
+
+    async def _take_in(self, products: AsyncIterator[Sequence[Product]], seen: set[str]) -> None:
+        async for part in products:
+            changes: dict[str, Change] = {
+                one.product_id: partial(merging.read_back, read=one) for one in part
+            }
+            taken = await self._book.take(changes, anew=True, read=changes.keys())
+            seen.update(changes)
+            await self._count(taken, len(part))
+
+    # -- from what is known --------------------------------------------------------------------
+
+    async def _map_all(self, run: Run) -> None:
+        part: dict[str, Change] = {}
+        async for product in self._means.store.every_product(self._book.handle):
+            part[product.product_id] = unchanged
+            if len(part) == CHUNK:
+                await self._map(part, run)
+                part = {}
+        await self._map(part, run)
+
+    async def _map(self, part: dict[str, Change], run: Run) -> None:
+        taken = await self._book.take(part, anew=True, resend_before_ns=run.resend_before_ns)
+        await self._count(taken, len(part))
+
+    # -- how it goes ---------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        """Ends the sync once nothing that can be sent waits."""
+        while not self._is_at_rest():
+            await self._means.clock.sleep(_LOOK_EVERY_S)
+        run = self._current()
+        now_ns = self._means.clock.now_ns()
+        is_full = run.kind == SyncKind.FULL
+        await self._update(
+            phase=SyncPhase.DONE,
+            ended_ns=now_ns,
+            full_ended_ns=now_ns if is_full else run.full_ended_ns,
+            read_as=run.compared_read_as if is_full else run.read_as,
+            mapped_as=run.compared_mapped_as,
+            resent_ns=now_ns if run.kind == SyncKind.RESEND else run.resent_ns,
+        )
+        self._tell_end("done")
+
+    async def _fail(self, error: ServiceError) -> None:
+        text = f"{error.code}: {error.message}" if error.message else error.code
+        await self._update(
+            phase=SyncPhase.FAILED, ended_ns=self._means.clock.now_ns(), error=text[:500]
+        )
+        _log.warning("catalog_sync_failed", shop=self._book.handle, code=error.code)
+        self._tell_end(error.code)
+
+    def _tell_end(self, result: str) -> None:
+        run = self._current()
+        name = SyncKind(run.kind).name.lower()
+        self._means.metrics.counter(
+            metric_names.CATALOG_SYNCS, kind=name, result="done" if result == "done" else "failed"
+        ).value += 1
+        _log.info(
+            "catalog_sync_ended",
+            shop=self._book.handle,
+            kind=name,
+            result=result,
+            products=run.products_done,
+            items=run.items,
+            changed=run.items_changed,
+            deleted=run.items_deleted,
+        )
+
+    async def _count(self, taken: Taken, products: int) -> None:
+        """Adds to the progress; written down now and then."""
+        run = self._current()
+        self._kept = Kept(
+            msgspec.structs.replace(
+                run,
+                products_done=run.products_done + products,
+                products_total=max(run.products_total, run.products_done + products),
+                items=run.items + taken.items,
+                items_changed=run.items_changed + taken.changed,
+                items_deleted=run.items_deleted + taken.deleted,
+            ),
+            self._kept.sequence,
+        )
+        if self._means.clock.monotonic_s() - self._told_s >= _TELL_EVERY_S:
+            await self._update()
+
+    def _current(self) -> Run:
+        run = self._kept.record
+        if run is None:
+            raise AssertionError("a sync is under way")
+        return run
+
+    async def _update(self, **changes: object) -> None:
+        await self._write(msgspec.structs.replace(self._current(), **changes))
+
+    async def _write(self, run: Run) -> None:
+        name = keys.run(self._book.handle)
+        try:
+            sequence = await self._means.store.put(name, records.encode(run), self._kept.sequence)
+        except ConflictError as error:
+            raise ServiceError(
+                Kind.RETRYABLE, "not_the_owner", f"somebody else syncs {self._book.handle}"
+            ) from error
+        self._kept = Kept(run, sequence)
+        self._told_s = self._means.clock.monotonic_s()
+
+
+def queued(
+    before: Run | None,
+    shop: str,
+    kind: SyncKind,
+    *,
+    run_id: str,
+    now_ns: int,
+    resend_before_ns: int = 0,
+    take_out_many: bool = False,
+) -> Run:
+    """A sync that is asked for, with what is known of those before it."""
+    if kind is SyncKind.RESEND and not resend_before_ns:
+        resend_before_ns = now_ns
+    return Run(
+        run_id=run_id,
+        shop=shop,
+        kind=kind,
+        started_ns=now_ns,
+        resend_before_ns=resend_before_ns,
+        take_out_many=take_out_many,
+        full_ended_ns=before.full_ended_ns if before else 0,
+        read_as=before.read_as if before else "",
+        mapped_as=before.mapped_as if before else "",
+        resent_ns=before.resent_ns if before else 0,
+    )
+
+
+def _is_bad(state: BulkState) -> bool:
+    return state.status in _ENDED_BADLY
+
+
+def _gone_before(product_id: str, until_ns: int) -> Change:
+    def change(known: Product | None) -> Product | None:
+        if known is not None and (known.updated_ns > until_ns or known.status == merging.GONE):
+            return known
+        return merging.gone(known, product_id, until_ns)
+
+    return change
