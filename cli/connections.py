@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -310,11 +311,21 @@ def _wanted(connection_id: str, settings: Sequence[str]) -> Connection:
         place = tree
         for head in heads:
             place = place.setdefault(head, {})
-        place[last] = {"true": True, "false": False}.get(value, value)
+        place[last] = _value(one, value)
     try:
         return json_format.ParseDict(tree, Connection())
     except json_format.ParseError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _value(setting: str, text: str) -> object:
+    """`true` and `false` as they are meant, a list as JSON has it, and anything else as text."""
+    if not text.startswith("["):
+        return {"true": True, "false": False}.get(text, text)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f'{setting}: write a list as ["a", "b"]') from error
 
 
 def _print_json(message: Any) -> None:

@@ -103,7 +103,7 @@ def _rules(section: Section) -> list[CatalogFieldRule]:
     found = [
         CatalogFieldRule(target=target, source=source)
         for target in CATALOG_TARGETS
-        if (source := rules.text(target, SOURCE_HINT, SOURCE))
+        for source in rules.one_or_more(target, SOURCE_HINT, SOURCE)
     ]
     if len(found) > _RULES_MAX:
         section.fault("field_rules", f"holds more than {_RULES_MAX}; leave some out")

@@ -109,9 +109,9 @@ def catalog_contradictions(settings: CatalogSettings) -> Iterator[Fault]:
     languages = [settings.language or "en", *settings.fallback_languages]
     if len({one.lower() for one in languages}) < len(languages):
         yield Fault("fallback_languages", "names a language twice, or the catalog's own; remove it")
-    targets = Counter(rule.target for rule in settings.field_rules)
-    for target in [one for one, times in targets.items() if times > 1]:
-        yield Fault("field_rules", f"has two rules for {target}; keep one")
+    rules = Counter((rule.target, rule.source) for rule in settings.field_rules)
+    for target in [target for (target, _), times in rules.items() if times > 1]:
+        yield Fault("field_rules", f"gives {target} the same source twice; keep one")
     if settings.market_prices_only:
         for name, is_set in (
             ("rounding", settings.rounding not in {"", "nearest"}),

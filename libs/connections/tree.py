@@ -173,6 +173,13 @@ class Section:
                 self.fault(f"{name}[{place}]", f"is not usable; {hint}")
         return [item for item in items if isinstance(item, str)]
 
+    def one_or_more(self, name: str, hint: str, pattern: str) -> list[str]:
+        """The text of `name`, or those of the list there; each must fit `pattern` whole."""
+        if isinstance(self._values.get(name), list):
+            return self.texts(name, hint, pattern)
+        text = self.text(name, hint, pattern)
+        return [text] if text else []
+
     def flag(self, name: str) -> bool:
         """True or false; false where it is absent."""
         return self.choice(name, {"true": True, "false": False}, default=False)

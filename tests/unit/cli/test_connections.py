@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import protovalidate
 import pytest
+import typer
 
-from cli.connections import settings_change
+from cli.connections import _wanted, settings_change
 from tidewire.auth.v1 import health_pb2
 from tidewire.connections.v1.connection_pb2 import (
     CONNECTION_KIND_TIKTOK_EVENTS,
@@ -55,3 +56,27 @@ def test_nothing_after_the_sign_empties_a_setting(path: str) -> None:
     for head in heads:
         place = getattr(place, head)
     assert not getattr(place, last)
+
+
+def test_lists_are_given_as_json_has_them() -> None:
+    found = _wanted(
+        "example.catalog.7",
+        [
+            'tiktok_catalog.fallback_languages=["fr", "de"]',
+            'tiktok_catalog.field_rules=[{"target": "color", "source": "option:Colour"}]',
+            "tiktok_catalog.submit_spacing_s=0",
+            "tiktok_catalog.check_images=true",
+            "tiktok_catalog.brand=Example 1",
+        ],
+    ).tiktok_catalog
+
+    assert list(found.fallback_languages) == ["fr", "de"]
+    assert [(one.target, one.source) for one in found.field_rules] == [("color", "option:Colour")]
+    assert found.HasField("submit_spacing_s")
+    assert (found.check_images, found.brand) == (True, "Example 1")
+
+
+@pytest.mark.parametrize("value", ["[fr]", "fr", '[{"a": 1}]'])
+def test_a_list_that_cannot_be_read_is_told_by_its_setting(value: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"fallback_?[lL]anguages"):
+        _wanted("example.catalog.7", [f"tiktok_catalog.fallback_languages={value}"])

@@ -47,7 +47,7 @@ EVERYTHING = f"""\
         field_rules:
           gender: "tag:for:"
           custom_label_0: metafield:custom.season
-          brand: vendor
+          brand: [metafield:custom.maker, vendor]
         rounding: down
         round_to_minor: 5
         check_images: true
@@ -95,6 +95,7 @@ def test_a_shop_has_several_catalogs_and_every_setting_arrives(tmp_path: Path) -
         field_rules=[
             pb.CatalogFieldRule(target="custom_label_0", source="metafield:custom.season"),
             pb.CatalogFieldRule(target="gender", source="tag:for:"),
+            pb.CatalogFieldRule(target="brand", source="metafield:custom.maker"),
             pb.CatalogFieldRule(target="brand", source="vendor"),
         ],
         rounding="down",
@@ -171,6 +172,13 @@ def test_a_catalog_that_comes_twice_is_a_fault(tmp_path: Path) -> None:
         ("field_rules: {colour: vendor}", "field_rules", "did you mean `color`?"),
         ("field_rules: {color: colour}", "field_rules.color", "option:<name>"),
         ("field_rules: {color: 'metafield:colour'}", "field_rules.color", "<namespace>.<key>"),
+        ("field_rules: {color: [vendor, colour]}", "field_rules.color[1]", "option:<name>"),
+        ("field_rules: {color: [vendor, vendor]}", "field_rules", "keep one"),
+        (
+            f"field_rules: {{color: [{', '.join(f'text:{n}' for n in range(21))}]}}",
+            "field_rules",
+            "more than 20",
+        ),
         ("rounding: even", "rounding", "nearest, up, down"),
         ("round_to_minor: 0.5", "round_to_minor", "whole number"),
         ("market_prices_only: true, rounding: up", "rounding", "remove one"),
@@ -221,7 +229,7 @@ RULE = pb.CatalogFieldRule(target="color", source="option:Colour")
     [
         ({"storefront_url": "ftp://example.com"}, "storefront_url", "https://"),
         ({"storefront_url": "https://example.com/#x"}, "storefront_url", "without ? and #"),
-        ({"field_rules": [RULE, RULE]}, "field_rules", "two rules for color"),
+        ({"field_rules": [RULE, RULE]}, "field_rules", "color the same source twice"),
         ({"field_rules": [pb.CatalogFieldRule(target="title", source="vendor")]},
          "field_rules[0].target", "custom_label_0"),
         ({"field_rules": [RULE, pb.CatalogFieldRule(target="size", source="sku")]},
