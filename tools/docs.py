@@ -19,6 +19,7 @@ from libs import metric_names
 from libs.foundation import CommonSettings
 from libs.settings import PREFIX, Described, Secret, describe
 from services.auth.settings import Settings as AuthSettings
+from services.catalog.settings import Settings as CatalogSettings
 from services.delivery.settings import Settings as DeliverySettings
 from services.events.settings import Settings as EventsSettings
 from services.ingest.settings import Settings as IngestSettings
@@ -78,6 +79,7 @@ def settings_page() -> str:
         _settings_section("auth", _run("serve auth"), AuthSettings, shared),
         _settings_section("ingest", _run("serve ingest"), IngestSettings, shared),
         _settings_section("events", _run("serve events"), EventsSettings, shared),
+        _settings_section("catalog", _run("serve catalog"), CatalogSettings, shared),
         _settings_section("delivery", _run("serve delivery"), DeliverySettings, shared),
         _settings_section("sandbox", _run("sandbox"), SandboxSettings, frozenset()),
         _telemetry_section(),
@@ -112,7 +114,14 @@ def _settings_row(row: Described, bounds: Mapping[str, Any]) -> tuple[str, str, 
 
 def _secrets_sentence() -> str:
     """Which variables the rule for secrets is about; annotations are text, hence the comparison."""
-    classes = (AuthSettings, IngestSettings, EventsSettings, DeliverySettings, SandboxSettings)
+    classes = (
+        AuthSettings,
+        IngestSettings,
+        EventsSettings,
+        CatalogSettings,
+        DeliverySettings,
+        SandboxSettings,
+    )
     names = {
         PREFIX + spec.metadata["env"]
         for cls in classes
