@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from services.catalog.domain.dialects import dialect_of
 from services.catalog.domain.explain import ROWS, Explained, explained
@@ -25,7 +26,11 @@ RATES = rates_of_text("2026-11-26;USD=1.08", 7)
 def story(
     given: Product, catalog: CatalogSettings = CATALOG, rates: RateTable | None = None
 ) -> dict[str, Explained]:
-    changes = {"currency": catalog.currency, "language": catalog.language, "rules": catalog.rules}
+    changes: dict[str, Any] = {
+        "currency": catalog.currency,
+        "language": catalog.language,
+        "rules": catalog.rules,
+    }
     found = mapped(given, rates=rates, **changes)
     one = next(iter(found.items), None)
     fields = explained(given, "101", SHOP, catalog, one, rates, TODAY)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import ServiceError
+from libs.money import exponent
 from services.catalog.domain.model import MarketPrice, Money
 from services.catalog.domain.rates import RateTable, rates_of_ecb, rates_of_text
 from services.catalog.domain.settings import Rounding
@@ -185,19 +187,17 @@ def test_a_converted_price_is_above_zero_and_within_one_step_of_the_exact_one(
     minor: int, source: str, target: str, rounding: Rounding, step: int
 ) -> None:
     given = product(variant(price=Money(minor, source)))
-    settings = {"currency": target, "rounding": rounding, "round_to_minor": step}
+    settings: dict[str, Any] = {"currency": target, "rounding": rounding, "round_to_minor": step}
 
     found = mapped(given, rates=RATES, **settings)
 
     if source == target or not found.items:
         return
     (one,) = found.items
-    exponent = -one.price.as_tuple().exponent
-    unit = Decimal(step).scaleb(-exponent)
+    unit = Decimal(step).scaleb(-exponent(target))
     rate = RATES.rate(source, target)
     assert rate is not None
-    places = {"JPY": 0, "VND": 0, "BHD": 3}.get(source, 2)
-    exact = Decimal(minor).scaleb(-places) * rate
+    exact = Decimal(minor).scaleb(-exponent(source)) * rate
     assert one.price > 0
     assert one.price % unit == 0
     assert abs(one.price - exact) <= unit
