@@ -83,11 +83,16 @@ def _odd_values(found: dict[str, Any]) -> list[str]:
 
 
 def _has_control(text: str, name: str) -> bool:
+    if name == "description":
+        text = text.replace("\n", "")
+    if text.isascii() and text.isprintable():
+        return False
     return any(
-        (unicodedata.category(one) in {"Cc", "Cs", "Co"} and (name, one) != ("description", "\n"))
+        unicodedata.category(one) in {"Cc", "Cs", "Co"}
         or 0x1F000 <= ord(one) <= 0x1FAFF
         or one in "\u2705\u2764\u2b50\ufe0f"
         for one in text
+        if not one.isalnum()
     )
 
 
