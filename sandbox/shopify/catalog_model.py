@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from sandbox.shopify.catalog_plan import CatalogPlan
+
 Json = dict[str, Any]
 
 IMAGE: Final = "IMAGE"
@@ -205,8 +207,11 @@ class CatalogShop:
     products: dict[int, Product] = field(default_factory=dict)
     variants: dict[int, Variant] = field(default_factory=dict)
     items: dict[int, Item] = field(default_factory=dict)
-    plan: Any = None
+    plan: CatalogPlan | None = None
     """How it was made, by which more can be made."""
+
+    last_number: int = 0
+    """The highest id that was given out."""
 
     def add(self, product: Product) -> None:
         """Puts a product with all its variants on the shelf."""
