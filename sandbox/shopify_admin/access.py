@@ -12,6 +12,7 @@ from graphql import GraphQLError
 from sandbox.oauth.apps import SHOPIFY_SCOPES
 from sandbox.oauth.desk import Desk
 from sandbox.oauth.vault import Connection, State
+from sandbox.shopify_admin.fields import type_name
 from sandbox.shopify_admin.oauth import full_scopes
 
 Json = dict[str, Any]
@@ -26,20 +27,44 @@ _NON_EXPIRING: Final = (
 )
 BAD_TOKEN: Final = "[API] Invalid API key or access token (unrecognized login or wrong password)"  # noqa: S105
 
-SCOPE_OF_ROOT: Final = {
-    "order": "read_orders",
-    "orders": "read_orders",
-    "product": "read_products",
-    "products": "read_products",
-    "customer": "read_customers",
-    "customers": "read_customers",
-    "inventoryItem": "read_inventory",
-    "inventoryItems": "read_inventory",
-    "inventoryLevel": "read_inventory",
-    "locations": "read_locations",
+_PRODUCTS: Final = ("read_products",)
+_ORDERS: Final = ("read_orders",)
+_ITEMS: Final = ("read_inventory", "read_products")
+_PLACES: Final = ("read_locations", "read_inventory", "read_markets_home")
+SCOPE_OF_ROOT: Final[Mapping[str, tuple[str, ...]]] = {
+    "order": _ORDERS,
+    "orders": _ORDERS,
+    "product": _PRODUCTS,
+    "products": _PRODUCTS,
+    "productsCount": _PRODUCTS,
+    "productVariant": _PRODUCTS,
+    "productVariants": _PRODUCTS,
+    "productVariantsCount": _PRODUCTS,
+    "customer": ("read_customers",),
+    "customers": ("read_customers",),
+    "inventoryItem": _ITEMS,
+    "inventoryItems": _ITEMS,
+    "inventoryLevel": ("read_inventory",),
+    "location": _PLACES,
+    "locations": _PLACES,
+    "shopLocales": ("read_locales", "read_markets_home"),
 }
-SCOPE_OF_TYPE: Final = {"Order": "read_orders", "Product": "read_products"}
-SCOPE_OF_FIELD: Final = {"customer": "read_customers"}
+"""What a root field needs one of, as Shopify's schema says of its types."""
+
+SCOPE_OF_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
+    "Order": _ORDERS,
+    "Product": _PRODUCTS,
+    "ProductVariant": _PRODUCTS,
+    "InventoryItem": _ITEMS,
+    "InventoryLevel": ("read_inventory",),
+    "Location": _PLACES,
+}
+SCOPE_OF_FIELD: Final[Mapping[str, tuple[str, ...]]] = {"customer": ("read_customers",)}
+
+
+def required(scopes: tuple[str, ...]) -> str:
+    """The scopes of which one is needed, as refusals name them."""
+    return " or ".join(f"`{one}` access scope" for one in scopes) + "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +78,9 @@ class Caller:
     roots: Mapping[str, Any] = field(default_factory=dict)
     mutations: Mapping[str, Any] = field(default_factory=dict)
 
-    def lacks(self, scope: str) -> bool:
-        return self.scopes is not None and scope not in self.scopes
+    def lacks(self, *any_of: str) -> bool:
+        """Whether it has none of these scopes."""
+        return self.scopes is not None and self.scopes.isdisjoint(any_of)
 
     def shown_scopes(self) -> frozenset[str]:
         """All that it has, as `accessScopes` lists them."""
@@ -117,12 +143,11 @@ def _guarded(resolve: Any, caller: Caller) -> Any:
 
 def _unless_denied(node: object, caller: Caller) -> object:
     """The node; for one that may not be seen an error, which the engine puts at its place."""
-    kind = node.get("__typename", "") if isinstance(node, dict) else ""
-    scope = SCOPE_OF_TYPE.get(kind, "")
-    if not scope or not caller.lacks(scope):
+    kind = node.get("__typename", "") if isinstance(node, dict) else type_name(node) or ""
+    scopes = SCOPE_OF_TYPE.get(kind, ())
+    if not scopes or not caller.lacks(*scopes):
         return node
-    required = f"`{scope}` access scope."
     return GraphQLError(
-        f"Access denied for {kind}. Required access: {required}",
-        extensions={"code": "ACCESS_DENIED", "requiredAccess": required},
+        f"Access denied for {kind}. Required access: {required(scopes)}",
+        extensions={"code": "ACCESS_DENIED", "requiredAccess": required(scopes)},
     )

@@ -31,6 +31,7 @@ from sandbox.oauth.vault import Connection
 from sandbox.shopify_admin.access import BAD_TOKEN, Caller, Doorkeeper, Refusal
 from sandbox.shopify_admin.bulk import Bulk
 from sandbox.shopify_admin.bulk_desk import BulkDesk
+from sandbox.shopify_admin.catalog_desk import CatalogDesk
 from sandbox.shopify_admin.cost import Bucket
 from sandbox.shopify_admin.engine import Answered, answer, operation_of
 from sandbox.shopify_admin.faults import (
@@ -85,6 +86,7 @@ class ShopifyAdminSandbox:
         self.town = Town(self.desk, loopback_webhooks=config.loopback_webhooks)
         self._doorkeeper = Doorkeeper(config.tokens, self.desk)
         self.bulk = Bulk(clock, self.town, self.store)
+        self.catalog = CatalogDesk(clock, self.town, self.store)
         self.ledger = Ledger()
         self.faults = FaultBook()
         self._config = config
@@ -112,6 +114,7 @@ class ShopifyAdminSandbox:
         ShopifyOAuth(self.desk).add_routes(app)
         Operator(self.desk, self.town).add_routes(app)
         BulkDesk(self.bulk).add_routes(app)
+        self.catalog.add_routes(app)
         self.desk.add_routes(app)
         app.router.add_post("/_sandbox/shopify/orders", self._load)
         app.router.add_get("/_sandbox/shopify/ledger", self._show_ledger)
@@ -124,6 +127,7 @@ class ShopifyAdminSandbox:
         """Ends the requests that hang."""
         self._stopping.set()
         self.bulk.let_go()
+        self.catalog.let_go()
         self.desk.let_go()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:

@@ -47,7 +47,7 @@ _SLICE_S: Final = 0.01
 
 _FIRST_NUMBER: Final = 7_700_000_001
 _UNFINISHED: Final = frozenset({"CREATED", "RUNNING", "CANCELING"})
-_SCOPE_OF_CONNECTION: Final = {**SCOPE_OF_ROOT, "inventoryLevels": "read_inventory"}
+_SCOPE_OF_CONNECTION: Final = {**SCOPE_OF_ROOT, "inventoryLevels": ("read_inventory",)}
 _TERM: Final = re.compile(r"(\w+):(\S+)")
 
 
@@ -329,8 +329,8 @@ class _Asking:
         except (UnmodelledError, SearchError) as error:
             return _refused([_error(str(error))])
         made = self.bulk.made(self.domain, self.caller.app_id, query, self.origin, export)
-        scopes = (_SCOPE_OF_CONNECTION.get(name) for name in found.connections)
-        made.denied = any(scope and self.caller.lacks(scope) for scope in scopes)
+        needed = (_SCOPE_OF_CONNECTION.get(name) for name in found.connections)
+        made.denied = any(scopes and self.caller.lacks(*scopes) for scopes in needed)
         shown = self.bulk.node(made)
         self.bulk.start(made, grouped=groupObjects)
         return {"bulkOperation": shown, "userErrors": []}

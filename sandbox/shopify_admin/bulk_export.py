@@ -6,6 +6,7 @@ variants takes seconds, which field by field through a GraphQL engine takes minu
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -20,13 +21,15 @@ from graphql import (
     InlineFragmentNode,
     SelectionSetNode,
     get_named_type,
+    get_nullable_type,
     is_abstract_type,
     is_composite_type,
+    is_list_type,
     value_from_ast,
 )
 
 from sandbox.shopify_admin.bulk_rules import fragments_in, is_connection, operation_in
-from sandbox.shopify_admin.fields import FIELDS, Getter, UnmodelledError, getter_of, type_name
+from sandbox.shopify_admin.fields import FIELDS, Attribute, UnmodelledError, getter_of, type_name
 from sandbox.shopify_admin.store import Store
 
 Json = dict[str, Any]
@@ -150,7 +153,8 @@ def prepared(
     """
     operation = operation_in(document)
     assert operation is not None
-    maker = _Maker(schema, fragments_in(document))
+    fragments = fragments_in(document)
+    maker = _Maker(schema, fragments, plain=False)
     top: list[tuple[Sequence[Any], Shaped]] = []
     for node in maker.fields_of(operation.selection_set, "QueryRoot"):
         definition = schema.query_type.fields[node.name.value]  # type: ignore[union-attr]
@@ -159,7 +163,8 @@ def prepared(
         found = store.all_of(node.name.value, maker.arguments(node, definition))
         if found is None:
             raise UnmodelledError(f"this sandbox has no QueryRoot.{node.name.value} in bulk")
-        top.append((found, maker.connection(node, definition.type)))
+        fitting = _Maker(schema, fragments, plain=bool(found) and isinstance(found[0], dict))
+        top.append((found, fitting.connection(node, definition.type)))
     return Export(top, grouped)
 
 
@@ -167,8 +172,9 @@ class _Maker:
     """Turns selections into functions."""
 
     def __init__(
-        self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode]
+        self, schema: GraphQLSchema, fragments: Mapping[str, FragmentDefinitionNode], *, plain: bool
     ) -> None:
+        self._plain = plain
         self._schema = schema
         self._fragments = fragments
 
@@ -224,7 +230,8 @@ class _Maker:
                 shape.fields.append((key, lambda _found: name))
                 continue
             definition = parent.fields[node.name.value]
-            read = _bound(_getter(name, node.name.value), self.arguments(node, definition))
+            given = self.arguments(node, definition)
+            read = _reader(name, node.name.value, given, plain=self._plain)
             if is_connection(definition.type):
                 shape.children.append(
                     _Children(_reached(reach, read), self.connection(node, definition.type))
@@ -235,7 +242,8 @@ class _Maker:
                 continue
             value = self._composite(node, definition.type, shape, _maybe(reach, read))
             if value is not None:
-                shape.fields.append((key, _then(read, value)))
+                listed = is_list_type(get_nullable_type(definition.type))
+                shape.fields.append((key, _then(read, value, listed=listed)))
 
     def _composite(self, node: FieldNode, kind: Any, shape: _Shape, reach: Read) -> Read | None:
         """How an object or a list of them is written; None where nothing but connections is."""
@@ -250,6 +258,12 @@ class _Maker:
         fields = below.fields
         if not fields and below.children:
             return None
+        if len(fields) == 1:
+            [(only, read_only)] = fields
+            return lambda found: {only: read_only(found)}
+        if len(fields) == 2:  # money and texts: most objects in an export
+            (first, read_first), (second, read_second) = fields
+            return lambda found: {first: read_first(found), second: read_second(found)}
         return lambda found: {key: read(found) for key, read in fields}
 
     def fields_of(self, selected: SelectionSetNode | None, name: str) -> Iterator[FieldNode]:
@@ -277,23 +291,26 @@ def _is_given(default: object) -> bool:
     return str(default) != "Undefined"
 
 
-def _getter(name: str, field_name: str) -> Getter:
-    """How a field is read, be the object one of the table or a plain mapping."""
-    own = getter_of(name, field_name) if name in FIELDS else None
+def _reader(name: str, field_name: str, arguments: Json, *, plain: bool) -> Read:
+    """How a field is read of a type; with `plain` all objects are mappings of webhooks' bodies.
 
-    def get(found: Any, arguments: Mapping[str, Any]) -> Any:
-        if own is not None and not isinstance(found, dict):
-            return own(found, arguments)
-        value = found.get(field_name)
-        if callable(value):
-            value = value(None, **arguments)
-        return value["nodes"] if isinstance(value, dict) and "pageInfo" in value else value
+    Raises:
+        UnmodelledError: this shop does not have the field.
+    """
+    if plain:
+        return lambda found: _of_mapping(found.get(field_name), arguments)
+    if name not in FIELDS:
+        return operator.itemgetter(field_name)
+    getter = getter_of(name, field_name)
+    if isinstance(getter, Attribute):
+        return operator.attrgetter(getter.name)
+    return lambda found: getter(found, arguments)
 
-    return get
 
-
-def _bound(get: Getter, arguments: Json) -> Read:
-    return lambda found: get(found, arguments)
+def _of_mapping(value: Any, arguments: Json) -> Any:
+    if callable(value):
+        value = value(None, **arguments)
+    return value["nodes"] if isinstance(value, dict) and "pageInfo" in value else value
 
 
 def _maybe(reach: Read, read: Read) -> Read:
@@ -312,15 +329,13 @@ def _reached(reach: Read, read: Read) -> Read:
     return through
 
 
-def _then(read: Read, value: Read) -> Read:
+def _then(read: Read, value: Read, *, listed: bool) -> Read:
     """Reads an object, or a list of them, and writes it."""
+    if listed:
+        return lambda found: [value(one) for one in read(found) or ()]
 
     def through(found: Any) -> Any:
         inner = read(found)
-        if inner is None:
-            return None
-        if isinstance(inner, list | tuple):
-            return [None if one is None else value(one) for one in inner]
-        return value(inner)
+        return None if inner is None else value(inner)
 
     return through

@@ -18,7 +18,7 @@ from graphql import (
     validate,
 )
 
-from sandbox.shopify_admin.access import SCOPE_OF_FIELD, SCOPE_OF_ROOT, Caller, permitted
+from sandbox.shopify_admin.access import SCOPE_OF_FIELD, SCOPE_OF_ROOT, Caller, permitted, required
 from sandbox.shopify_admin.cost import PAGE_MAX, SINGLE_COST_MAX, Bucket, Costing
 from sandbox.shopify_admin.faults import Denied, Throttled
 from sandbox.shopify_admin.fields import resolve_field, resolve_type
@@ -150,13 +150,13 @@ def _scripted(effect: object) -> list[_Denial]:
 def _lacking(charge: _Charge) -> Iterable[_Denial]:
     """What the caller asked for without the scope for it."""
     for key, name in charge.costing.roots().items():
-        scope = SCOPE_OF_ROOT.get(name, "")
-        if scope and charge.caller.lacks(scope):
-            yield _Denial(f"`{scope}` access scope.", key)
+        scopes = SCOPE_OF_ROOT.get(name, ())
+        if scopes and charge.caller.lacks(*scopes):
+            yield _Denial(required(scopes), key)
             continue
         for field, needed in SCOPE_OF_FIELD.items():
-            if charge.caller.lacks(needed):
-                yield _Denial(f"`{needed}` access scope.", key, field)
+            if charge.caller.lacks(*needed):
+                yield _Denial(required(needed), key, field)
 
 
 def _shown(found: ExecutionResult, denials: Iterable[_Denial]) -> tuple[Json, str]:

@@ -36,6 +36,8 @@ class Facts(msgspec.Struct, forbid_unknown_fields=True):
     country: str = "US"
     email: str = "owner@example.com"
     timezone: str = "America/New_York"
+    primary_domain: str = ""
+    """Where shoppers go, if not to the shop's own domain."""
 
 
 @dataclass(slots=True)
@@ -57,7 +59,8 @@ class Premises:
 
     def shop_node(self) -> Json:
         name = self.facts.name or self.domain.removesuffix(".myshopify.com")
-        url = f"https://{self.domain}"
+        host = self.facts.primary_domain or self.domain
+        url = f"https://{host}"
         return {
             "__typename": "Shop",
             "id": gid("Shop", _number_of(self.domain)),
@@ -66,7 +69,7 @@ class Premises:
             "contactEmail": self.facts.email,
             "myshopifyDomain": self.domain,
             "url": url,
-            "primaryDomain": {"host": self.domain, "url": url, "id": gid("Domain", 1)},
+            "primaryDomain": {"host": host, "url": url, "id": gid("Domain", 1)},
             "currencyCode": self.facts.currency,
             "ianaTimezone": self.facts.timezone,
             "billingAddress": {
@@ -83,7 +86,7 @@ class Premises:
             "id": _number_of(self.domain),
             "name": self.facts.name or self.domain.removesuffix(".myshopify.com"),
             "email": self.facts.email,
-            "domain": self.domain,
+            "domain": self.facts.primary_domain or self.domain,
             "myshopify_domain": self.domain,
             "currency": self.facts.currency,
             "country_code": self.facts.country,

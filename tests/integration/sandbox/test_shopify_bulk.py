@@ -12,9 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from graphql import parse, validate
 
 from sandbox.shopify_admin.bulk import AT_ONCE, LIFE_MAX_S
 from sandbox.shopify_admin.bulk_script import URL_VALID_S
+from sandbox.shopify_admin.schema import SUPPORTED, schema_of
 from tests.integration.sandbox.bulk_rig import (
     CANCEL,
     LIST,
@@ -24,6 +26,7 @@ from tests.integration.sandbox.bulk_rig import (
     Bulk,
     bulk_shop,
 )
+from tests.integration.sandbox.oauth_rig import Client
 
 EXPORT = """
 { products { edges { node {
@@ -271,6 +274,15 @@ async def test_starting_costs_ten_points_and_polling_one(bulk: Bulk) -> None:
     assert polled["extensions"]["cost"]["actualQueryCost"] == 1
 
 
+@pytest.mark.parametrize("version", [SUPPORTED[0], SUPPORTED[-1]])
+def test_what_is_asked_here_is_valid_by_shopifys_own_schema(version: str, corpus_dir: Path) -> None:
+    folder = corpus_dir / "data" / "schema" / "admin"
+    if not (folder / f"admin_{version}.introspection.json.gz").is_file():
+        pytest.skip(f"no Admin schema of Shopify's under {folder}")
+    for document in (START, POLL, CANCEL, LIST, EXPORT):
+        assert validate(schema_of(version, folder), parse(document)) == []
+
+
 # -- how an operation ends badly -----------------------------------------------------------------
 
 
@@ -293,6 +305,24 @@ async def test_a_failed_operation_may_have_nothing_to_show(bulk: Bulk) -> None:
     failed = await bulk.until(await bulk.started(EXPORT), "FAILED")
 
     assert (failed["errorCode"], failed["partialDataUrl"]) == ("ACCESS_DENIED", None)
+
+
+async def test_a_caller_without_the_scope_for_stock_ends_with_access_denied(oauth: Client) -> None:
+    token = (await oauth.installed("read_products"))["access_token"]
+    statuses = {}
+    for query in (PRODUCTS, EXPORT):
+        _, body = await oauth.admin(token, START, {"q": query})
+        id_ = body["data"]["bulkOperationRunQuery"]["bulkOperation"]["id"]
+        for _ in range(250):
+            _, body = await oauth.admin(token, POLL, {"id": id_})
+            found = body["data"]["bulkOperation"]
+            if found["completedAt"] or found["errorCode"]:
+                break
+            await asyncio.sleep(0.01)
+        statuses[query] = (found["status"], found["errorCode"])
+
+    assert statuses[PRODUCTS] == ("COMPLETED", None)
+    assert statuses[EXPORT] == ("FAILED", "ACCESS_DENIED")
 
 
 async def test_an_operation_that_never_ends_fails_after_ten_days(bulk: Bulk) -> None:
