@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from services.catalog.domain.items import Note
 from services.catalog.domain.model import Product, Variant
 from services.catalog.domain.settings import CatalogSettings
-from services.catalog.domain.texts import one_line
+from services.catalog.domain.texts import without_refused
 
 ID_CHARS_MAX: Final = 100
 _SKU: Final = "variants.sku"
+_LINE_BREAKS: Final = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]")
+"""Control characters that are white space, tabs among them."""
 
 
 def assign_ids(
@@ -28,7 +31,7 @@ def assign_ids(
     if catalog.item_id != "sku":
         return {one.variant_id: one.variant_id for one in product.variants}, ()
     giving = _Giving(product.product_id, owner_of)
-    wanted = {one.variant_id: _own_sku(one) for one in product.variants}
+    wanted = {one.variant_id: own_sku(one) for one in product.variants}
     for variant_id, (sku, _) in wanted.items():
         before = previous.get(variant_id)
         if before is not None and before in _forms(sku, variant_id):
@@ -78,11 +81,13 @@ class _Giving:
         return sku_id not in self._taken and self._owner_of(sku_id) in (None, self._product_id)
 
 
-def _own_sku(variant: Variant) -> tuple[str, Note | None]:
+def own_sku(variant: Variant) -> tuple[str, Note | None]:
     """The variant's SKU as an id, empty where it has none that can be one, and what to say."""
     variant_id = variant.variant_id
     stripped = variant.sku.strip()
-    sku = one_line(stripped)
+    sku = stripped
+    if not (stripped.isascii() and stripped.isprintable()):
+        sku = _LINE_BREAKS.sub(" ", without_refused(stripped)).strip()
     if not stripped:
         return "", Note(
             variant_id, "sku_missing", _SKU, "It has no SKU, so its item is called by its number."
@@ -100,8 +105,8 @@ def _own_sku(variant: Variant) -> tuple[str, Note | None]:
             variant_id,
             "sku_cleaned",
             _SKU,
-            f"TikTok takes no emoji, control characters or doubled spaces in an id, so this item"
-            f" is called {sku!r}. Change the SKU: events name the item by it.",
+            f"TikTok takes no emoji or control characters in an id, so this item is called {sku!r}."
+            " Change the SKU: events name the item by it.",
         )
     return sku, None
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from services.catalog.domain.faults import Fault, refusal
 from services.catalog.domain.gtin import gtin_of
+from services.catalog.domain.ids import own_sku
 from services.catalog.domain.images import Gallery, Pictures
 from services.catalog.domain.items import Item, Mapped, Note, Refusal
 from services.catalog.domain.landing import product_page
@@ -135,7 +136,7 @@ class Reading:
         self._brand = _brand(product, catalog)
         self._targets = self.rules.targets
         self._has_labels = not self._targets.isdisjoint(_LABELS)
-        first = one_line(product.variants[0].sku) if product.variants else ""
+        first = own_sku(product.variants[0])[0] if product.variants else ""
         self.first_sku = first or product.product_id
         self.notes: list[Fault] = [*self.words.notes, *self.gallery.notes]
         if not (self.google_category or self.product_category):

@@ -7,11 +7,28 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from services.catalog.domain.dialects import dialect_of
 from services.catalog.domain.items import Availability, Item
 from services.catalog.domain.settings import CatalogSettings, DialectName
+from tests.golden.catalog.cases import HERE, case_names, digits, load, outcome
+
+CASES = case_names()
 
 _SAMPLE = re.compile(r"TikTok Batch Request:\s*(\{.*?\n\})\s*Phase 4", re.DOTALL)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_product_becomes_exactly_the_expected_request(name: str) -> None:
+    expected = json.loads((HERE / name / "expected.json").read_text(), parse_float=Decimal)
+
+    assert digits(outcome(load(name))) == digits(expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_says_why_it_exists(name: str) -> None:
+    assert len(load(name).why.split()) >= 5
 
 
 def test_the_guides_own_sample_is_what_the_guides_dialect_sends(corpus_dir: Path) -> None:

@@ -97,6 +97,13 @@ def test_emoji_and_control_characters_are_no_part_of_an_id() -> None:
     assert [one.code for one in notes] == ["sku_cleaned", "sku_unusable"]
 
 
+def test_spaces_within_a_sku_stay_as_events_have_them_and_line_breaks_become_spaces() -> None:
+    ids, notes = assign_ids(two("A  1", "B\t\n2"), CATALOG, {}, nobody)
+
+    assert ids == {"101": "A  1", "102": "B  2"}
+    assert [one.code for one in notes] == ["sku_cleaned"]
+
+
 def test_a_sku_that_is_too_long_is_not_cut_but_replaced_by_the_number() -> None:
     ids, notes = assign_ids(two("x" * 100, "y" * 101), CATALOG, {}, nobody)
 
