@@ -34,7 +34,7 @@ class LogFiles:
 
     async def issues(self, url: str, *, has_errors: bool) -> Sequence[Issue] | None:
         """All issues that the file names; None where it cannot be read to its end."""
-        if not self._is_allowed(url):
+        if not is_safe_address(url, may_be_plain=self._may_be_plain):
             _log.warning("feed_log_file_skipped", reason="address_not_allowed")
             return None
         try:
@@ -52,15 +52,18 @@ class LogFiles:
             _log.warning("feed_log_file_skipped", reason=reason)
             return None
 
-    def _is_allowed(self, url: str) -> bool:
-        try:
-            parts = urlsplit(url)
-            clean = url.isascii() and url.isprintable() and " " not in url
-        except ValueError:
-            return False
-        if not clean or not parts.hostname or parts.username is not None:
-            return False
-        return parts.scheme == "https" or (self._may_be_plain and is_plain_loopback(url))
+
+def is_safe_address(url: str, *, may_be_plain: bool) -> bool:
+    """Whether a file may be fetched there: over TLS, or, for a simulator, from this machine."""
+    try:
+        parts = urlsplit(url)
+        host, user = parts.hostname, parts.username
+    except ValueError:
+        return False
+    is_clean = url.isascii() and url.isprintable() and " " not in url
+    if not is_clean or not host or user is not None:
+        return False
+    return parts.scheme == "https" or (may_be_plain and is_plain_loopback(url))
 
 
 def is_plain_loopback(url: str) -> bool:

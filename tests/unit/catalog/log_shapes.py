@@ -188,6 +188,9 @@ SHAPES: Final = (
     # Contradictions.
     Shape(name="more_errors_than_named", truth="nny", fates="RGG", reason=Reason.LOG_INCOMPLETE,
           data=log([issue(_TITLE, "S-1")], add_count=1, error_count=2)),
+    Shape(name="more_affected_than_shown_and_no_count", truth="nny", fates="RGG",
+          reason=Reason.LOG_INCOMPLETE,
+          data=log([issue(_TITLE, "S-1", count=2)], add_count=1)),
     Shape(name="a_stranger_is_named_and_counts_vouch", truth="yy", fates="AA",
           data=log([issue(_TITLE, "Z-9")], add_count=2, error_count=1)),
     Shape(name="a_stranger_is_named_and_one_is_missing", truth="ny", fates="GG",
@@ -229,6 +232,8 @@ SHAPES: Final = (
           data=log(process_status="WAITING", end_time=None)),
     Shape(name="processing_with_counts", truth="yn", fates="GG", reason=Reason.NOT_ENDED,
           data=log(process_status="PROCESSING", end_time="", add_count=1)),
+    Shape(name="processing_with_an_end", truth="yn", fates="GG", reason=Reason.NOT_ENDED,
+          data=log(process_status="PROCESSING", add_count=1)),
     Shape(name="neither_status_nor_end", truth="nn", fates="GG", reason=Reason.NOT_ENDED,
           data=log(process_status=None, end_time=None)),
     Shape(name="an_end_that_is_none", truth="nn", fates="GG", reason=Reason.NOT_ENDED,

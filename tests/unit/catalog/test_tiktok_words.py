@@ -7,7 +7,15 @@ import pytest
 
 from libs.errors import Kind, ServiceError
 from libs.tiktok import Scope
-from services.catalog.domain.answers import RefusedError, refused, said, scope_of, words_of
+from services.catalog.adapters.tiktok_files import is_safe_address
+from services.catalog.domain.answers import (
+    RefusedError,
+    refused,
+    said,
+    scope_of,
+    submitted,
+    words_of,
+)
 from services.catalog.domain.csv_log import UnreadableError, issues_of
 from services.catalog.domain.feed_log import Issue
 from services.catalog.domain.log_reading import log_page
@@ -74,6 +82,25 @@ def test_words_are_one_line_of_bounded_length() -> None:
 
 def test_code_0_with_no_data_is_a_yes_without_anything() -> None:
     assert said(200, b'{"code":0,"data":null}').data == {}
+
+
+@pytest.mark.parametrize(
+    ("answer", "complete", "skus"),
+    [
+        ({"code": 0, "data": {}}, True, []),
+        ({"code": 20001, "data": {}}, False, []),
+        ({"code": 20001, "data": {"failed_items": [{"item_id": "a", "reason": "x"}]}}, True, ["a"]),
+        ({"code": 0, "data": {"errors": ["a is bad"]}}, False, []),
+        ({"code": 0, "data": {"error_count": 1}}, False, []),
+        ({"code": 0, "data": {"error_count": 0, "errors": []}}, True, []),
+    ],
+)
+def test_a_final_answer_that_names_nobody_is_not_taken_for_a_yes_to_all(
+    answer: dict[str, object], *, complete: bool, skus: list[str]
+) -> None:
+    found = submitted(said(200, msgspec.json.encode(answer)), may_be_final=True)
+
+    assert (found.complete, [one.sku_id for one in found.issues]) == (complete, skus)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +218,30 @@ def test_a_log_with_nothing_to_say_has_no_file() -> None:
     page = log_page(log(add_count=1))
 
     assert (page.file_url, page.lacks_rest) == ("", False)
+
+
+@pytest.mark.parametrize(
+    ("url", "may_be_plain", "is_safe"),
+    [
+        ("https://files.example/log.csv?sig=a%2Fb", False, True),
+        ("https://files.example/log.csv", True, True),
+        ("http://files.example/log.csv", False, False),
+        ("http://files.example/log.csv", True, False),
+        ("http://127.0.0.1:8080/log.csv", False, False),
+        ("http://127.0.0.1:8080/log.csv", True, True),
+        ("http://localhost/log.csv", True, True),
+        ("https://me:secret@files.example/log.csv", False, False),
+        ("https://files.example/log.csv\r\nHost: b", False, False),
+        ("ftp://files.example/log.csv", True, False),
+        ("file:///etc/passwd", True, False),
+        ("https://", False, False),
+        ("http://[::1", True, False),
+    ],
+)
+def test_a_file_is_fetched_over_tls_or_from_this_very_machine(
+    url: str, *, may_be_plain: bool, is_safe: bool
+) -> None:
+    assert is_safe_address(url, may_be_plain=may_be_plain) is is_safe
 
 
 # -- reviews -------------------------------------------------------------------------------------

@@ -78,7 +78,12 @@ def test_a_refused_item_keeps_all_that_was_said_of_it_errors_first() -> None:
 
 
 def test_a_duplicated_row_is_told_once() -> None:
-    assert len(_BY_NAME["duplicated_rows"].judged().verdicts["S-1"].issues) == 1
+    shown = Issue("a", is_error=True, field="title", text="too long", fix="Cut it", place=0)
+    in_file = Issue("A", is_error=True, field="title", text="too long", fix="")
+
+    found = judge(SubmitKind.UPLOAD, ["a"], FeedLog(ended=True, issues=(shown, in_file)))
+
+    assert found.verdicts["a"].issues == (shown,)
 
 
 def test_the_hurry_of_a_submit_is_not_told_as_a_fault_of_its_items() -> None:
