@@ -55,6 +55,29 @@ async def test_a_log_waits_then_is_processed_then_ends(slow: Client) -> None:
     ]
 
 
+async def test_errors_are_counted_when_a_log_ends(slow: Client) -> None:
+    found = await slow.upload(spoiled(product("a"), "title", "x" * 501))
+    running = await slow.log_of(found)
+    slow.clock.advance(1.5)
+    ended = await slow.log_of(found)
+
+    assert (running["error_count"], "feed_log_data" in running) == (0, False)
+    assert ended["error_count"] == 1
+
+
+async def test_what_is_sent_again_unchanged_is_not_reviewed_again(slow: Client) -> None:
+    await slow.uploaded("a")
+    slow.clock.advance(5)
+    log_id = await slow.uploaded("a")
+    slow.clock.advance(1.5)
+
+    (item,) = (await slow.get("product/get/", sku_ids='["a"]'))["data"]["list"]
+    assert item["audit"]["audit_status"] == "approved"
+    assert (await slow.log(log_id))["update_count"] == 1
+    _, found = await slow.raw("GET", f"/_sandbox/catalogs/{CATALOG}/items")
+    assert found["items"][0]["accepted_at"] - found["items"][0]["changed_at"] == 5
+
+
 async def test_nothing_is_held_before_the_ingestion_ends(slow: Client) -> None:
     await slow.uploaded("a")
     assert await slow.skus() == []
@@ -183,6 +206,7 @@ async def test_review_takes_its_time_and_turns_down_what_a_rule_names(slow: Clie
     assert listed["a"]["ad_creation_eligible"] == "AVAILABLE"
     assert listed["a"]["profession"]["condition"] == "NEW"
     assert listed["b"]["audit"]["rejected_info"][0]["reason"] == "Weapons"
+    assert listed["b"]["ad_creation_eligible"] == "NOT_AVAILABLE"
     assert listed["c"]["image_status"] == "FILTERED"
 
 
@@ -268,12 +292,20 @@ async def test_a_stuck_log_never_ends_and_may_block_for_a_while(client: Client) 
     client.clock.advance(1e6)
     assert (await client.log(stuck))["process_status"] == "PROCESSING"
 
+    late = {"kind": "stuck_log", "for_s": 10}
+    await client.fault(match=UPLOAD, times=1, effect=late)
+    await client.uploaded("d")
+    assert (await client.delete("d"))["code"] == 0, "a stuck log holds nobody up"
+    assert await client.skus() == []
+    client.clock.advance(10)
+    assert await client.skus() == ["d"]
+
     blocks = {"kind": "stuck_log", "blocks": True, "for_s": 10}
     await client.fault(match=UPLOAD, times=1, effect=blocks)
     await client.uploaded("b")
     assert (await client.upload(product("c")))["code"] == 40202
     client.clock.advance(10)
-    assert await client.skus() == ["b"]
+    assert await client.skus() == ["b", "d"]
     assert (await client.upload(product("c")))["code"] == 0
 
 
