@@ -111,16 +111,19 @@ def _metafields(found: Product | Variant, arguments: Mapping[str, Any]) -> list[
     ]
 
 
-def _chosen(variant: Variant, _arguments: object) -> list[Json]:
-    return [
-        {
-            "__typename": "SelectedOption",
-            "name": option.name,
-            "value": value,
-            "optionValue": next((one for one in option.values if one.name == value), None),
-        }
-        for option, value in zip(variant.product.options, variant.values, strict=False)
-    ]
+class Chosen(NamedTuple):
+    """What a variant is of one option."""
+
+    option: Option
+    value: str
+
+
+def _chosen(variant: Variant, _arguments: object) -> list[Chosen]:
+    return list(map(Chosen, variant.product.options, variant.values))
+
+
+def _chosen_value(found: Chosen, _arguments: object) -> OptionValue | None:
+    return next((one for one in found.option.values if one.name == found.value), None)
 
 
 def _contextual(variant: Variant, arguments: Mapping[str, Any]) -> Price:
@@ -268,6 +271,11 @@ FIELDS: Final[Mapping[str, Mapping[str, Getter]]] = {
         "translations": lambda _found, _: [],
         "contextualPricing": _contextual,
     },
+    "SelectedOption": {
+        "name": lambda found, _: found.option.name,
+        "value": _at("value"),
+        "optionValue": _chosen_value,
+    },
     "ProductVariantContextualPricing": {
         "price": lambda found, _: _money(found.amount, found.currency),
         "compareAtPrice": lambda found, _: _money(found.compare_at, found.currency),
@@ -355,6 +363,7 @@ def _category(full_name: str) -> Json:
 _NAMES: Final[Mapping[type, str]] = {
     Product: "Product",
     Variant: "ProductVariant",
+    Chosen: "SelectedOption",
     Price: "ProductVariantContextualPricing",
     Item: "InventoryItem",
     Level: "InventoryLevel",
