@@ -13,14 +13,14 @@ from functools import lru_cache
 from html import unescape
 from typing import Final
 
-from services.catalog.domain.texts import cut, without_refused
+from services.catalog.domain.texts import cut, one_line
 
 _MARKUP: Final = re.compile(
     r"""
-      <!--(?:>|->|.*?(?:--!?>|\Z))              # comment
-    | <(?:[!?]|/(?![a-zA-Z]))[^>]*+(?:>|\Z)     # doctype, CDATA, and other things that show nothing
-    | <(/?[a-zA-Z][^\s/>]*+)
+      <(/?[a-zA-Z][^\s/>]*+)
       (?:[^>=]++ | =\s*+(?:"[^"]*+(?:"|\Z) | '[^']*+(?:'|\Z))?+)*+ (?:>|\Z)
+    | <!--(?:>|->|.*?(?:--!?>|\Z))             # comment
+    | <(?:[!?]|/(?![a-zA-Z]))[^>]*+(?:>|\Z)    # doctype, CDATA, and other things that show nothing
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -40,7 +40,7 @@ _RAW: Final = _names("iframe noembed noframes noscript script style textarea tit
 """Their content is no markup, and ends at their own closing tag only."""
 _NESTED: Final = _names("audio canvas datalist head map math object select svg template video")
 _FOREIGN: Final = frozenset(("math", "svg"))
-_HIDDEN: Final = re.compile(rf"<(?:{'|'.join(sorted(_RAW | _NESTED))})(?=[\s/>])", re.IGNORECASE)
+_HIDDEN: Final = _RAW | _NESTED
 # White space that no text holds any more when it is put in, for html.unescape leaves it out too.
 _BULLET: Final = "\x1d"
 _SHOWN_AS: Final = {
@@ -61,22 +61,22 @@ def readable(source: str, limit: int) -> tuple[str, bool]:
     each of its catalogs, and again when its stock changes.
     """
     flat = " ".join(source.split())
-    if _HIDDEN.search(flat):
-        flat = _without_hidden(flat)
-    whole = "\n".join(_lines(_with_breaks(flat)))
+    parts: list[str | None] = list(_MARKUP.split(flat))
+    names = set(parts[1::2])
+    if any(name is not None and name.lower() in _HIDDEN for name in names):
+        parts = list(_MARKUP.split(_without_hidden(flat)))
+        names = set(parts[1::2])
+    shown_as = {name: _shown_as(name) for name in names}
+    parts[1::2] = [shown_as[name] for name in parts[1::2]]
+    shown = "".join(filter(None, parts))
+    whole = "\n".join(_lines(unescape(shown) if "&" in shown else shown))
     short = cut(whole, limit)
     return short, len(short) < len(whole)
 
 
-def _with_breaks(flat: str) -> str:
-    """`flat` without its tags, with line breaks where they made some."""
-    parts: list[str | None] = list(_MARKUP.split(flat))
-    for place in range(1, len(parts), 2):
-        name = parts[place]
-        if name is not None:
-            parts[place] = _SHOWN_AS.get(name) or _SHOWN_AS.get(name.lower())
-    shown = "".join(filter(None, parts))
-    return without_refused(unescape(shown) if "&" in shown else shown)
+def _shown_as(name: str | None) -> str:
+    """What stands in a page for the tag of an element; None is markup that is no tag."""
+    return _SHOWN_AS.get(name) or _SHOWN_AS.get(name.lower(), "") if name else ""
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -85,9 +85,9 @@ def _lines(text: str) -> Iterator[str]:
     for line in text.split("\n"):
         if line.startswith(_BULLET):
             bullet = "- "
-        shown = " ".join(line.split())
-        if shown:
-            yield bullet + shown
+        words = one_line(line.lstrip(_BULLET))
+        if words:
+            yield bullet + words
             bullet = ""
 
 
