@@ -85,7 +85,8 @@ def _lines(text: str) -> Iterator[str]:
     for line in text.split("\n"):
         if line.startswith(_BULLET):
             bullet = "- "
-        words = one_line(line.lstrip(_BULLET))
+        # Most breaks stand beside another one: nothing is between them.
+        words = one_line(line.lstrip(_BULLET)) if line and not line.isspace() else ""
         if words:
             yield bullet + words
             bullet = ""
