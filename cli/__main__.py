@@ -48,6 +48,7 @@ class Service(StrEnum):
 
     INGEST = "ingest"
     EVENTS = "events"
+    CATALOG = "catalog"
     DELIVERY = "delivery"
     AUTH = "auth"
 

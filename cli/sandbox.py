@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,9 @@ from aiohttp import web
 from libs.clock import SystemClock
 from libs.connections.tree import parse_yaml
 from libs.settings import Address, env, load
+from sandbox.catalog_judge import CatalogJudge
 from sandbox.oauth.desk import Desk
+from sandbox.shopify.catalog_model import CatalogShop
 from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
 from sandbox.tiktok.app import REQUEST_LINE_MAX_BYTES, STOP_GRACE_S, TikTokSandbox
 from sandbox.tiktok.catalog.settings import CatalogSettings, changed
@@ -172,6 +174,7 @@ async def _serve(settings: Settings) -> None:
     app = tiktok.app()
     shopify.add_routes(app)
     TikTokShopSandbox(desk).add_routes(app)
+    CatalogJudge(_shop_of(shopify), _items_of(tiktok)).add_routes(app)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -191,3 +194,18 @@ async def _serve(settings: Settings) -> None:
         shopify.let_go()
         await tiktok.stop()
         await runner.cleanup()
+
+
+def _shop_of(shopify: ShopifyAdminSandbox) -> Callable[[str], CatalogShop | None]:
+    def shop_of(domain: str) -> CatalogShop | None:
+        shelf = shopify.store(domain).shelf
+        return shelf.shop if shelf else None
+
+    return shop_of
+
+
+def _items_of(tiktok: TikTokSandbox) -> Callable[[str], dict[str, bytes] | None]:
+    def items_of(catalog_id: str) -> dict[str, bytes] | None:
+        return tiktok.catalogs.items(catalog_id)
+
+    return items_of

@@ -49,6 +49,7 @@ SERVICES: Final[Mapping[str, Sequence[str]]] = {
     "ingest-http": ("serve", "ingest", "--role", "http"),
     "ingest-normalizer": ("serve", "ingest", "--role", "normalizer"),
     "events": ("serve", "events"),
+    "catalog": ("serve", "catalog"),
     "delivery": ("serve", "delivery"),
 }
 """The processes besides NATS, by the arguments of `tidewire` that start them."""

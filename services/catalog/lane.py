@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -41,6 +41,7 @@ _TRY_EVERY_S: Final = 1.0
 _TEND_EVERY_S: Final = 2.0
 _TELL_EVERY_S: Final = 1.0
 _AFTER_TROUBLE_S: Final = 3.0
+_CANCEL_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +124,7 @@ class LanePart:
                 _log.warning("lane_given_up", lane=self.number, reason=code, exc_info=unforeseen)
                 await self._means.clock.sleep(_AFTER_TROUBLE_S)
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            await _over([work])
             self.work = None
 
 
@@ -138,6 +138,7 @@ class LaneWork:
         self._shops: dict[str, ShopWork] = {}
         self._changed = asyncio.Event()
         self._consumer: Consumer | None = None
+        self._is_stopping = False
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- for the intake ------------------------------------------------------------------------
@@ -191,6 +192,8 @@ class LaneWork:
             handler = self._means.intake(self, self._wants)
             spec = intake.products(self._number, handler, self._means.policy)
             self._consumer = Consumer(self._means.nats, spec, self._means.clock)
+            if self._is_stopping:
+                self._consumer.stop()
             consuming = asyncio.create_task(self._consumer.run(lambda: None))
             following = asyncio.create_task(self._follow_connections())
             try:
@@ -201,9 +204,7 @@ class LaneWork:
                     if one.done():
                         one.result()
             finally:
-                following.cancel()
-                consuming.cancel()
-                await asyncio.gather(consuming, following, return_exceptions=True)
+                await _over([consuming, following])
         finally:
             unsubscribe()
             with suppress(Exception):
@@ -215,6 +216,7 @@ class LaneWork:
 
     def stop(self) -> None:
         """Takes nothing new."""
+        self._is_stopping = True
         if self._consumer is not None:
             self._consumer.stop()
 
@@ -293,13 +295,14 @@ class ShopWork:
             wanted=lambda: self.wanted,
             facts_read=self._read,
             is_at_rest=lambda: all(one.is_at_rest for one in self.senders.values()),
+            before_end=self._tell_all,
         )
         self._means = means
         self._sending = sending
         self._gave_up = gave_up
         self._facts = ShopRecord()
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
-        self._told: dict[str, tuple[Status, int]] = {}
+        self._told: dict[str, Status] = {}
 
     @property
     def wanted(self) -> Wanted:
@@ -437,16 +440,17 @@ class ShopWork:
         """Writes down how each catalog is, for those who look on from other processes."""
         while True:
             await self._means.clock.sleep(_TELL_EVERY_S)
-            next_ns = next_resend_ns(self.runs.history, self._means.intervals)
-            for connection_id, one in list(self.senders.items()):
-                status = one.status(next_resend_ns=next_ns)
-                told = self._told.get(connection_id)
-                if told is None or told[0] != status:
-                    with suppress(ServiceError):
-                        name = keys.status(self.handle, connection_id)
-                        data = records.encode(status)
-                        await self._means.syncing.store.put(name, data, None)
-                        self._told[connection_id] = (status, 0)
+            with suppress(ServiceError):
+                await self._tell_all()
+
+    async def _tell_all(self) -> None:
+        next_ns = next_resend_ns(self.runs.history, self._means.intervals)
+        for connection_id, one in list(self.senders.items()):
+            status = one.status(next_resend_ns=next_ns)
+            if self._told.get(connection_id) != status:
+                name = keys.status(self.handle, connection_id)
+                await self._means.syncing.store.put(name, records.encode(status), None)
+                self._told[connection_id] = status
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -464,7 +468,20 @@ class ShopWork:
         self._gave_up(failure or AssertionError(f"{task.get_name()} ended unasked"))
 
     async def _cancel(self, name: str) -> None:
-        tasks = self._tasks.pop(name, [])
-        for task in tasks:
+        await _over(self._tasks.pop(name, []))
+
+
+async def _over(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Returns when tasks that are cancelled have ended, however.
+
+    A cancellation is swallowed by `wait_for` where what it waits for comes at the same moment; so
+    it is said again.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()

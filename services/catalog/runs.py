@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -67,17 +67,19 @@ class ShopRuns:
         wanted: Callable[[], Wanted],
         facts_read: Callable[[ShopFacts], None],
         is_at_rest: Callable[[], bool],
+        before_end: Callable[[], Awaitable[None]],
     ) -> None:
         """Nothing is done yet.
 
-        `facts_read` is told what Shopify says of the shop, `is_at_rest` whether nothing that can be
-        sent waits.
+        `facts_read` is told what Shopify says of the shop, `is_at_rest` tells whether nothing that
+        can be sent waits, and `before_end` is awaited before a sync is said to have ended.
         """
         self._book = book
         self._means = means
         self._wanted = wanted
         self._facts_read = facts_read
         self._is_at_rest = is_at_rest
+        self._before_end = before_end
         self._kept: Kept[Run | None] = Kept(None, 0)
         self._told_s = 0.0
         self._ended_operation = asyncio.Event()
@@ -269,6 +271,7 @@ class ShopRuns:
         """Ends the sync once nothing that can be sent waits."""
         while not self._is_at_rest():
             await self._means.clock.sleep(_LOOK_EVERY_S)
+        await self._before_end()
         run = self._current()
         now_ns = self._means.clock.now_ns()
         is_full = run.kind == SyncKind.FULL

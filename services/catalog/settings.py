@@ -130,13 +130,6 @@ class Settings(CommonSettings):
         default=500,
         least=1,
     )
-    burials_max: int = env(
-        "CATALOG_BURIALS_MAX",
-        "dead letters of one kind of change in a row, over several shops, that stop all; 0: none",
-        default=50,
-        least=0,
-        most=10_000,
-    )
 
     @property
     def spool(self) -> Path:

@@ -38,7 +38,7 @@ from services.catalog.engine import Engine
 from services.catalog.gatekeeper import TikTokGatekeeper
 from services.catalog.intake import Intake, Shops
 from services.catalog.lane import LanePart, Means
-from services.catalog.server import CatalogServer
+from services.catalog.server import FILTERS, SERVICE, CatalogServer
 from services.catalog.settings import Settings
 from services.catalog.store import SyncStore
 from tidewire.catalog.v1 import catalog_service_pb2_grpc
@@ -166,9 +166,7 @@ def _syncing(
         store=store,
         shopify=ShopifyReads(
             admin,
-            BulkDownload(
-                session=session, clock=base.clock, plain_loopback=_is_played(settings)
-            ),
+            BulkDownload(session=session, clock=base.clock, plain_loopback=_is_played(settings)),
             settings.spool,
         ),
         clock=base.clock,
@@ -239,8 +237,9 @@ def _rpc(settings: Settings, base: Foundation, engine: Engine) -> RpcServer:
         settings.grpc_address,
         [
             RpcService(
-                "tidewire.catalog.v1.CatalogService",
+                SERVICE,
                 partial(catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server, servicer),
+                filters=FILTERS,
             )
         ],
     )

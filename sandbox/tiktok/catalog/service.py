@@ -104,6 +104,14 @@ class CatalogService:
         self._send = send
         self._request_ids = RequestIds()
 
+    def items(self, catalog_id: str) -> dict[str, bytes] | None:
+        """What a catalog has now, as it was sent; None for one that nobody has spoken of."""
+        catalog = self.book.get(catalog_id)
+        if catalog is None:
+            return None
+        catalog.settle(self._now())
+        return {sku: item.raw for sku, item in catalog.items.items()}
+
     def add_routes(self, app: web.Application) -> None:
         root = f"/open_api/{self._config.api_version}/catalog/"
         app.router.add_route("*", root + "{rest:.*}", self._serve)

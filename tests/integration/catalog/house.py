@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,21 +29,25 @@ from libs.lifecycle import Readiness
 from libs.limits import DeclaredLimits
 from libs.telemetry import Metrics, Sampler, Tracer
 from libs.vault import Vault
+from sandbox.catalog_judge import Market, compared
 from sandbox.oauth.desk import Desk
 from sandbox.shopify.catalog_model import CatalogShop
 from sandbox.shopify.catalog_plan import CatalogPlan
 from sandbox.shopify.catalog_shop import make_catalog
+from sandbox.shopify.wire import Told
 from sandbox.shopify_admin.app import AdminConfig, ShopifyAdminSandbox
 from sandbox.shopify_admin.shelf import Shelf
 from sandbox.tiktok.app import TikTokSandbox
 from sandbox.tiktok.catalog.settings import CatalogSettings as SandboxCatalog
+from sandbox.tiktok.catalog.shelf import Line
 from sandbox.tiktok.config import Grant, SandboxConfig
 from services.catalog.engine import Engine
 from services.catalog.settings import Settings
+from services.catalog.views import SyncView
 from services.catalog.wiring import at_work
 from services.ingest.normalize import DeliveryMeta, Normalized, ShopContext, apply, normalize
 from tests.fakes.nats_server import NatsServer
-from tests.integration.ingest.harness import fresh_streams, running
+from tests.integration.ingest.harness import eventually, fresh_streams, running
 from tidewire.commerce.v1 import record_pb2
 
 SHOP: Final = "example"
@@ -111,25 +115,59 @@ class House:
         }
         self.connections_file.write_text(yaml.safe_dump({"connections": [shop]}))
 
-    async def items(self, catalog_id: str = "7001") -> dict[str, dict[str, Any]]:
+    def items(self, catalog_id: str = "7001") -> dict[str, bytes]:
         """What TikTok has in a catalog, by id, as it was sent."""
-        found: dict[str, dict[str, Any]] = {}
-        after = ""
-        while True:
-            url = f"{self.url}/_sandbox/catalogs/{catalog_id}/items"
-            async with self.session.get(url, params={"after": after, "limit": "1000"}) as answer:
-                page = msgspec.json.decode(await answer.read())
-            for one in page["items"]:
-                found[one["sku_id"]] = one
-            after = page.get("next") or ""
-            if not after:
-                return found
+        return self.tiktok.catalogs.items(catalog_id) or {}
 
-    async def history(self, catalog_id: str = "7001") -> list[dict[str, Any]]:
-        """The submits to a catalog."""
-        url = f"{self.url}/_sandbox/catalogs/{catalog_id}/history"
-        async with self.session.get(url) as answer:
-            return msgspec.json.decode(await answer.read())["history"]
+    def submits(self, catalog_id: str = "7001") -> list[Line]:
+        """Everything that was submitted to a catalog."""
+        catalog = self.tiktok.catalogs.book.get(catalog_id)
+        return list(catalog.history) if catalog else []
+
+    def make_catalog(self, catalog_id: str, **changes: Any) -> None:
+        """A catalog at TikTok that differs from the others."""
+        settings = msgspec.structs.replace(PROMPT, **changes)
+        self.tiktok.catalogs.book.make(catalog_id, settings)
+
+    def compared(self, catalog_id: str = "7001", **market: str) -> dict[str, Any]:
+        """How TikTok's catalog differs from the shop, as the simulators know both."""
+        whom = {"country": "US", "currency": "USD", "language": "en"} | market
+        return compared(self.shelf, self.items(catalog_id), Market(**whom))
+
+    async def told(self, changes: Iterable[Told]) -> None:
+        """Has what Shopify tells of changes in COMMERCE."""
+        for one in changes:
+            await self.tell(one.topic, one.body)
+
+    async def rested(self, engine: Engine) -> SyncView:
+        """The shop's sync, once it has come to its end."""
+        found: list[SyncView] = []
+
+        async def ended() -> bool:
+            progress = (await engine.status(SHOP)).progress
+            if progress is not None and progress.phase.is_end:
+                found.append(progress)
+            return bool(found)
+
+        await eventually(ended, "the sync has come to its end")
+        return found[0]
+
+    async def equal(self, catalog_id: str = "7001", **market: str) -> None:
+        """Returns once TikTok has exactly what the shop sells.
+
+        Raises:
+            AssertionError: it has not; says how they differ.
+        """
+        last: dict[str, Any] = {}
+
+        async def same() -> bool:
+            last.update(self.compared(catalog_id, **market))
+            return bool(last["equal"])
+
+        try:
+            await eventually(same, "TikTok has what the shop sells", within_s=30)
+        except TimeoutError:
+            raise AssertionError(last) from None
 
     async def tell(self, topic: str, body: Mapping[str, Any]) -> None:
         """Has the normalizer's word on a webhook in COMMERCE, as if it had come that way."""
