@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
+from aiohttp import ClientSession
 
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
@@ -58,9 +59,13 @@ def item(number: int, *, title: str = "Shirt", brand: str = "Example", gender: s
 class World:
     """The sandbox, and the adapter before it."""
 
-    def __init__(self, api: TikTokCatalogApi, catalog: CatalogSettings) -> None:
+    def __init__(
+        self, api: TikTokCatalogApi, catalog: CatalogSettings, session: ClientSession, url: str
+    ) -> None:
         self.api = api
         self.catalog = catalog
+        self._session = session
+        self._url = url
 
     async def upload(self, items: Sequence[Item]) -> str:
         bodies = [_ONLINE.encode(one) for one in items]
@@ -79,6 +84,17 @@ class World:
                 if found.ended:
                     return found
                 await asyncio.sleep(0.01)
+
+    async def bound(self) -> list[str]:
+        """The pixels that the sandbox matches with the catalog."""
+        ids = {"bc_id": self.catalog.business_center_id, "catalog_id": self.catalog.catalog_id}
+        async with self._session.get(
+            f"{self._url}/open_api/v1.3/catalog/eventsource_bind/get/",
+            params=ids,
+            headers={"Access-Token": TOKEN},
+        ) as answer:
+            sources = (await answer.json())["data"]["event_sources"]
+        return [source["pixel_code"] for source in sources]
 
     async def uploaded(self, items: Sequence[Item]) -> Judgement:
         log = await self.log(await self.upload(items))
@@ -104,7 +120,7 @@ async def world(**simulated: Any) -> AsyncIterator[World]:
             api = TikTokCatalogApi(
                 url, session, OneToken(), ListingLimiter(), SystemClock(), Metrics()
             )
-            yield World(api, CATALOG)
+            yield World(api, CATALOG, session, url)
     finally:
         await tiktok.stop()
 
@@ -214,3 +230,5 @@ async def test_an_event_source_is_bound() -> None:
         await tiktok.uploaded([item(1)])
 
         await tiktok.api.bind_event_source(tiktok.catalog, advertiser_id="42", pixel_code="C1")
+
+        assert await tiktok.bound() == ["C1"]

@@ -375,3 +375,5 @@ async def test_as_a_part_it_asks_by_itself_and_ends_when_told() -> None:
     await until(lambda: not house.held(2))
     house.keeper.stop()
     await running
+
+    assert house.api.asked == ["1", "2"]
