@@ -64,7 +64,9 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if held is None:
             return 2
         return _run(service, held, environ, lambda t: _auth(held, t))
-    sys.stderr.write(f"there is no service {service!r}: use ingest, events, catalog, delivery or auth\n")
+    sys.stderr.write(
+        f"there is no service {service!r}: use ingest, events, catalog, delivery or auth\n"
+    )
     return 2
 
 

@@ -81,6 +81,8 @@ class Sender:
         self._last_submit_ns = 0
         self._learnt_spacing_s = 0.0
         self._parts: deque[tuple[Act, list[Outgoing]]] = deque()
+        self._follows_words = False
+        """Whether what is sent now is a part that TikTok's words led to."""
         self._unknown: Counter[str] = Counter()
         self._held: Held | None = None
         self._silences = 0
@@ -250,6 +252,7 @@ class Sender:
     async def _next(self) -> tuple[Act, list[Outgoing]]:
         if self._parts:
             return self._parts.popleft()
+        self._follows_words = False
         waiting = self._catalog.waiting
         dialect = dialect_of(self._settings.dialect)
         act = waiting.next_act()
@@ -296,7 +299,7 @@ class Sender:
 
     async def _refused(self, act: Act, items: Sequence[Outgoing], error: ServiceError) -> None:
         """TikTok refused the request whole: the item at fault is looked for."""
-        divisible = not isinstance(error, RefusedError) or error.divisible
+        divisible = isinstance(error, RefusedError) and error.divisible
         words = error.words if isinstance(error, RefusedError) else error.message
         if not divisible:
             await self._land()
@@ -304,17 +307,16 @@ class Sender:
             return
         if len(items) == 1:
             issue = SyncIssue(IssueSource.TIKTOK, True, error.code, "", words)  # noqa: FBT003  # a row
-            fate = Fate.REFUSED if act is Act.UPLOAD else Fate.GONE
+            fate = Fate.REFUSED if act is Act.UPLOAD else Fate.KEPT
             await self._book.settle(self._id, [Settled(items[0].sent, fate, (issue,))])
             self._count_items(Counter({fate.value: 1}))
             await self._land()
             return
         names = [one.sent.sku_id for one in items]
-        by_name = {one.sent.sku_id: one for one in items}
-        self._parts.extendleft(
-            (act, [by_name[name] for name in part])
-            for part in reversed(parts_after_refusal(names, words))
-        )
+        # Words that led nowhere once are not followed again: nobody documents how it counts.
+        parts = parts_after_refusal(items, names, "" if self._follows_words else words)
+        self._follows_words = bool(words)
+        self._parts.extendleft((act, list(part)) for part in reversed(parts))
         await self._land()
 
     async def _hold(self, note: str) -> None:
