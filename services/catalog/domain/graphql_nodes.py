@@ -61,14 +61,16 @@ def number_of(gid: object) -> str:
     return str(number) if number else ""
 
 
-@lru_cache(maxsize=8192)
 def instant_ns(text: object) -> int:
     """Nanoseconds since 1970 of a time as Shopify writes it; 0 where it cannot be read."""
+    return _instant_ns(text) if text.__class__ is str else 0
+
+
+@lru_cache(maxsize=8192)
+def _instant_ns(text: str) -> int:
     try:
-        read = datetime.fromisoformat(text) if isinstance(text, str) else None
+        read = datetime.fromisoformat(text)
     except ValueError:
-        read = None
-    if read is None:
         return 0
     since = (read if read.tzinfo else read.replace(tzinfo=UTC)) - _EPOCH
     nanos = (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
