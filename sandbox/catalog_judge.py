@@ -200,6 +200,7 @@ def compared(shop: CatalogShop, items: Mapping[str, bytes], market: Market) -> d
         "items": len(items),
         "equal": not wrong and not too_many,
         "wrong": len(wrong),
+        "wrong_items": len({line.partition(": ")[0] for line in wrong}),
         "extra": len(too_many),
         "wrong_listed": wrong[:_LISTED_MAX],
         "extra_listed": too_many[:_LISTED_MAX],

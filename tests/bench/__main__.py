@@ -18,6 +18,7 @@ import msgspec
 import uvloop
 
 from tests.bench import machine
+from tests.bench.catalog import catalog
 from tests.bench.delivery import delivery
 from tests.bench.fairness import fairness
 from tests.bench.ingest import ingest
@@ -42,6 +43,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "delivery": delivery,
     "latency": latency,
     "fairness": fairness,
+    "catalog": catalog,
     "limiter": limiter,
     "rewrap": rewrap,
     "tokens": tokens,
