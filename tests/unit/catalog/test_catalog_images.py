@@ -128,6 +128,14 @@ def test_images_that_cannot_be_used_are_left_out_and_noted() -> None:
     assert codes(found) == ["image_format", "image_not_https", "image_too_small"]
 
 
+def test_an_image_of_500_pixels_is_large_enough_and_one_of_unknown_size_is_tried() -> None:
+    images = (Image(f"{CDN}/a.jpg", "1", 500, 500), Image(f"{CDN}/b.jpg", "2", 0, 400))
+
+    found = item(product(variant(image_id=""), images=images))
+
+    assert (found.image_url, *found.additional_image_urls) == (f"{CDN}/a.jpg", f"{CDN}/b.jpg")
+
+
 @pytest.mark.parametrize("by_url", [True, False])
 def test_an_own_image_that_cannot_be_used_gives_way_to_the_products(by_url: bool) -> None:  # noqa: FBT001  # a case
     images = (Image(f"{CDN}/small.jpg", "1", 100, 100), Image(f"{CDN}/c.jpg", "3"))

@@ -63,6 +63,19 @@ def test_a_rule_reads_its_source(source: str, expected: str) -> None:
     assert found.custom_labels == (("", expected, "", "", "") if expected else ())
 
 
+def test_each_variant_is_read_for_itself() -> None:
+    given = product(
+        variant(variant_id="101", metafields={"a.b": "one"}),
+        variant(variant_id="102", sku="B", metafields={"a.b": "two"}),
+        variant(variant_id="103", sku="C"),
+        metafields={"a.b": "all"},
+    )
+
+    found = mapped(given, rules=rules(color="metafield:a.b"))
+
+    assert [one.color for one in found.items] == ["one", "two", "all"]
+
+
 def test_the_first_rule_that_gives_something_counts_and_then_the_option() -> None:
     several = (FieldRule("size", "metafield:a.b"), FieldRule("size", "text:wide"))
 
