@@ -69,8 +69,9 @@ def rates_of_ecb(xml: bytes, max_age_days: float) -> RateTable:
     Raises:
         ServiceError: PERMANENT, `rates_unreadable`.
     """
-    # An entity could unfold to gigabytes; the bank's files declare none.
-    if len(xml) > _XML_BYTES_MAX or b"<!DOCTYPE" in xml or b"<!ENTITY" in xml:
+    # An entity could unfold to gigabytes; the bank's files declare none, and are no UTF-16, in which
+    # a declaration would not be seen here.
+    if len(xml) > _XML_BYTES_MAX or b"<!DOCTYPE" in xml or b"\0" in xml:
         raise _unreadable("this is no file of rates: it is too large, or declares entities")
     try:
         root = ET.fromstring(xml)  # noqa: S314  # without a DOCTYPE there is no entity
