@@ -69,8 +69,8 @@ def rates_of_ecb(xml: bytes, max_age_days: float) -> RateTable:
     Raises:
         ServiceError: PERMANENT, `rates_unreadable`.
     """
-    # An entity could unfold to gigabytes; the bank's files declare none, and are no UTF-16, in which
-    # a declaration would not be seen here.
+    # An entity could unfold to gigabytes; the bank's files declare none, and they are no UTF-16, in
+    # which a declaration would not be seen here.
     if len(xml) > _XML_BYTES_MAX or b"<!DOCTYPE" in xml or b"\0" in xml:
         raise _unreadable("this is no file of rates: it is too large, or declares entities")
     try:
