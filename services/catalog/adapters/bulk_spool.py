@@ -201,7 +201,8 @@ class Spool:
             node = self._node(line)
             if node is not None:
                 yield self._product(node, low, lower, currency)
-        self.oddities["orphan"] += children.skipped + children.rest()
+        if orphans := children.skipped + children.rest():
+            self.oddities["orphan"] += orphans
 
     def _product(
         self, node: Node, low: Sequence[_Row], lower: Sequence[_Row], currency: str

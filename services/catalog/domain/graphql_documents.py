@@ -134,7 +134,8 @@ def _product(selection: Selection) -> str:
     return " ".join(
         [
             "id title descriptionHtml vendor productType handle status tags publishedAt updatedAt",
-            f"category {{ fullName }} options {{ name {translations} {values} }}",
+            "category { fullName } featuredMedia { id }",
+            f"options {{ name {translations} {values} }}",
             translations,
             *_metafields(selection),
         ]
@@ -149,7 +150,8 @@ def _variant(selection: Selection, levels: str) -> str:
     )
     return " ".join(
         [
-            "id sku barcode title price compareAtPrice inventoryPolicy inventoryQuantity updatedAt",
+            "id position sku barcode title price compareAtPrice inventoryPolicy inventoryQuantity",
+            "updatedAt",
             "selectedOptions { name value }",
             *prices,
             *_metafields(selection),

@@ -25,11 +25,13 @@ _DIGITS_MAX: Final = 19
 _PIXELS_MAX: Final = 2**31 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WEIGHT_UNITS: Final = {"GRAMS": "g", "KILOGRAMS": "kg", "OUNCES": "oz", "POUNDS": "lb"}
+_PRODUCT_TEXTS: Final = ("title", "descriptionHtml", "vendor", "productType", "handle", "status")
+_VARIANT_TEXTS: Final = ("sku", "barcode", "title", "inventoryPolicy")
 _NOTHING: Final[Node] = {}
 
 
 class VariantParts(NamedTuple):
-    """A variant's node with those below it, each in Shopify's order."""
+    """A variant's node with those below it."""
 
     node: Node
     media: Sequence[Node]
@@ -95,20 +97,25 @@ def _money(amount: str, currency: str) -> Money | None:
 def product_of(
     node: Node, media: Sequence[Node], variants: Iterable[VariantParts], currency: str
 ) -> Product:
-    """The product that a node tells, with its media and variants in Shopify's order.
+    """The product that a node tells, with those below it.
 
-    `currency` is the shop's own, which plain prices are in.
+    `currency` is the shop's own, which plain prices are in. Where nodes come in disorder, variants
+    are put in the merchant's order, and of the images the main one comes first.
     """
-    images = {one.image_id: one for one in map(image_of, media) if one is not None}
+    first = number_of(_object(node, "featuredMedia").get("id"))
+    known = [one for one in map(image_of, media) if one is not None]
+    images = {one.image_id: one for one in sorted(known, key=lambda one: one.image_id != first)}
+    variants = sorted(variants, key=_position)
     options = _Options(node)
+    title, body_html, vendor, product_type, handle, status = _texts_at(node, _PRODUCT_TEXTS)
     return Product(
         product_id=number_of(node.get("id")),
-        title=_text(node, "title"),
-        body_html=_text(node, "descriptionHtml"),
-        vendor=_text(node, "vendor"),
-        product_type=_text(node, "productType"),
-        handle=_text(node, "handle"),
-        status=_text(node, "status").lower(),
+        title=title,
+        body_html=body_html,
+        vendor=vendor,
+        product_type=product_type,
+        handle=handle,
+        status=status.lower(),
         published=node.get("publishedAt", "") is not None,
         tags=tuple(tag for tag in _items(node, "tags") if isinstance(tag, str)),
         option_names=options.names,
@@ -141,8 +148,8 @@ def level_of(node: Node) -> Level | None:
     if not location_id:
         return None
     available = None
-    for one in _objects(node, "quantities"):
-        if one.get("name") == "available":
+    for one in _items(node, "quantities"):
+        if one.__class__ is dict and one.get("name") == "available":
             available = _integer(one, "quantity")
     return Level(location_id, available, instant_ns(node.get("updatedAt")))
 
@@ -151,6 +158,7 @@ def _variant(
     parts: VariantParts, images: Mapping[str, Image], options: _Options, currency: str
 ) -> Variant:
     node = parts.node
+    sku, barcode, title, policy = _texts_at(node, _VARIANT_TEXTS)
     item = _object(node, "inventoryItem")
     weight = _object(_object(item, "measurement"), "weight")
     values = options.values_of(node)
@@ -159,26 +167,30 @@ def _variant(
     _, prices, metafields = _aliases(tuple(node))
     return Variant(
         variant_id=number_of(node.get("id")),
-        sku=_text(node, "sku"),
-        barcode=_text(node, "barcode"),
-        title=_text(node, "title"),
+        sku=sku,
+        barcode=barcode,
+        title=title,
         option_values=values,
         price=money(node.get("price"), currency),
         compare_at=money(node.get("compareAtPrice"), currency),
-        policy=_text(node, "inventoryPolicy").lower(),
+        policy=policy.lower(),
         inventory_item_id=number_of(item.get("id")),
         tracked=tracked if isinstance(tracked, bool) else None,
         quantity=_integer(node, "inventoryQuantity"),
         levels=_levels(parts.levels),
         image_id=own.image_id if own else "",
         image_url=own.url if own else "",
-        weight=_decimal(weight.get("value")),
-        weight_unit=_WEIGHT_UNITS.get(_text(weight, "unit"), ""),
+        weight=_decimal(weight.get("value")) if weight else "",
+        weight_unit=_WEIGHT_UNITS.get(_text(weight, "unit"), "") if weight else "",
         prices=_prices(node, prices) if prices else {},
         option_texts=options.texts_of(values),
         metafields=_metafields(node, metafields) if metafields else {},
         updated_ns=instant_ns(node.get("updatedAt")),
     )
+
+
+def _position(parts: VariantParts) -> int:
+    return _integer(parts.node, "position") or 0
 
 
 def _levels(nodes: Sequence[Node]) -> tuple[Level, ...]:
@@ -304,6 +316,11 @@ def _money_v2(node: Node, key: str) -> Money | None:
 def _metafields(node: Node, aliases: _Aliases) -> Mapping[str, str]:
     found = ((name, _text(_object(node, alias), "value")) for alias, name in aliases)
     return {name: value for name, value in found if value}
+
+
+def _texts_at(node: Node, keys: tuple[str, ...]) -> list[str]:
+    """As `_text` for each, at a third of the cost."""
+    return [value if value.__class__ is str else "" for value in map(node.get, keys)]
 
 
 def _text(node: Node, key: str) -> str:

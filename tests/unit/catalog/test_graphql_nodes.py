@@ -108,7 +108,7 @@ ODD: list[Any] = [None, 7, "", "odd", [], [None], [7], {}, {"x": 1}, True, 1.5]
 
 
 @pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("key", [*product(1), "t_fr", MATERIAL])
+@pytest.mark.parametrize("key", [*product(1), "featuredMedia", "t_fr", MATERIAL])
 def test_no_odd_field_of_a_product_fails_it(key: str, odd: Any) -> None:
     found = product_of(product(1, **{key: odd}), [medium(5)], [], "USD")
 
@@ -116,7 +116,9 @@ def test_no_odd_field_of_a_product_fails_it(key: str, odd: Any) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("key", [*variant(1), "p_FR", MATERIAL, "location", "quantities", "image"])
+@pytest.mark.parametrize(
+    "key", [*variant(1), "position", "p_FR", MATERIAL, "location", "quantities", "image"]
+)
 def test_no_odd_field_of_what_is_below_it_fails_it(key: str, odd: Any) -> None:
     parts = VariantParts(
         variant(1, **{key: odd}), [medium(1) | {key: odd}], [level(1, 1) | {key: odd}]
@@ -184,6 +186,16 @@ def test_a_variant_s_image_may_be_told_with_it_or_be_one_of_the_product_s() -> N
     found = product_of(product(1), [medium(5)], [with_one, with_own, with_none], "USD")
 
     assert [one.image_id for one in found.variants] == ["5", "9", ""]
+
+
+def test_what_comes_in_disorder_is_put_in_the_merchant_s_order() -> None:
+    node = product(1, featuredMedia={"id": medium(6)["id"]})
+    places = [variant(11, position=3), variant(12, position=1), variant(13, position=2)]
+
+    found = read(node, *places, media=[medium(7), medium(6), medium(5)])
+
+    assert [one.variant_id for one in found.variants] == ["12", "13", "11"]
+    assert [one.image_id for one in found.images] == ["6", "7", "5"]
 
 
 def test_media_without_an_image_are_left_out_and_addresses_get_their_scheme() -> None:
