@@ -101,6 +101,12 @@ def tiktok_catalog(
     shop: Shop,
     business_center: Annotated[str, typer.Option(help="Id of the Business Center.")],
     catalog: Annotated[str, typer.Option(help="Id of the catalog.")],
+    country: Annotated[str, typer.Option(help="It sells in, such as US; else the shop's.")] = "",
+    currency: Annotated[str, typer.Option(help="Of its prices; else the shop's.")] = "",
+    language: Annotated[str, typer.Option(help="Of its texts, such as fr; else en.")] = "",
+    dialect: Annotated[
+        str, typer.Option(help="product_upload or item_batch; else product_upload.")
+    ] = "",
     browser: Browser = True,
     address: AuthAddress = AUTH,
 ) -> None:
@@ -109,7 +115,12 @@ def tiktok_catalog(
         shop=shop,
         kind=connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG,
         tiktok_catalog=connection_pb2.CatalogSettings(
-            business_center_id=business_center, catalog_id=catalog
+            business_center_id=business_center,
+            catalog_id=catalog,
+            country=country,
+            currency=currency,
+            language=language,
+            dialect=dialect,
         ),
     )
     raise typer.Exit(_connected(address, spec, browser=browser))

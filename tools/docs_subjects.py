@@ -169,6 +169,21 @@ def _bucket_rows() -> Iterator[tuple[str, str, str, str, str]]:
         "JSON",
         "up to when a shop was compared with Shopify",
     )
+    yield from _catalog_rows()
+
+
+def _catalog_rows() -> Iterator[tuple[str, str, str, str, str]]:
+    """What the catalog service keeps; its records are its own."""
+    bucket = subjects.CATALOG_SYNC
+    for key, what in (
+        ("source.<lane>.<shop>.<product>", "a product as it is known, with all that items need"),
+        ("sync.<lane>.<connection>.<product>", "what TikTok has of a product, and should have"),
+        ("flight.<lane>.<connection>", "the submit that a catalog has under way"),
+        ("status.<lane>.<connection>", "how a catalog is"),
+        ("run.<lane>.<shop>", "the newest sync of a shop"),
+        ("shop.<lane>.<shop>", "what a shop says of itself"),
+    ):
+        yield _bucket(bucket, key, "msgpack", what)
 
 
 _BUCKET_LIVES: Final = {
