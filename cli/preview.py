@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -127,7 +127,8 @@ def _print_catalog(product: Product, shop: ShopView, catalog: CatalogSettings) -
         handle=shop.handle, domain=shop.domain, currency=shop.currency, country=shop.country
     )
     ids, named = assign_ids(product, catalog, {}, lambda _: None)
-    mapped = map_product(product, context, catalog, ids, None, datetime.now(UTC).date())
+    # Without rates nothing is converted, so the day does not matter.
+    mapped = map_product(product, context, catalog, ids, None, date.min)
     told = {"refused": mapped.refusals, "notes": (*named, *mapped.notes)}
     if not mapped.items:
         reason = mapped.excluded or next((one.code for one in mapped.refusals), "no_items")
