@@ -346,6 +346,7 @@ async def test_an_address_is_signed_and_ends_after_seven_days(bulk: Bulk) -> Non
 
     assert await status_of(url) == 200
     assert await status_of(url.replace("Signature=", "Signature=A")) == 403
+    assert await status_of(url.replace("Expires=1", "Expires=2")) == 403
     assert await status_of(url.replace("-final", "-other")) == 404
     bulk.clock.advance(URL_VALID_S + 1)
     assert await status_of(url) == 400
