@@ -80,6 +80,17 @@ def test_shopify_tells_of_a_change_by_these_topics(kind: Kind, topics: list[str]
             assert one.body["title"] == after[one.body["id"]]["title"]
 
 
+def test_another_price_is_another_price_and_other_stock_is_other_stock() -> None:
+    kinds: list[tuple[Kind, str]] = [("price", "price"), ("stock", "inventory_quantity")]
+    for kind, field in kinds:
+        before, after, _ = changed(kind)
+        old, new = (
+            {one["id"]: one[field] for product in truth_.values() for one in product["variants"]}
+            for truth_ in (before, after)
+        )
+        assert sum(old[id_] != new[id_] for id_ in old) == 1
+
+
 def test_the_same_seed_changes_the_same_things() -> None:
     first, again, other = (changed("price", 5, seed)[2] for seed in (1, 1, 2))
 
