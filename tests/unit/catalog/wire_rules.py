@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 LENGTHS = {
@@ -82,6 +83,7 @@ def _odd_values(found: dict[str, Any]) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=1024)
 def _has_control(text: str, name: str) -> bool:
     if name == "description":
         text = text.replace("\n", "")
