@@ -39,9 +39,12 @@ class ProductExport(AsyncIterator[Sequence[Product]]):
         url: str,
         currency: Callable[[], Awaitable[str]],
         after: int = 0,
+        *,
+        block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         self.oddities: Mapping[str, int] = Counter()
         self._after = after
+        self._block_bytes = block_bytes
         self._products = self._read(download, folder, url, currency)
 
     def __aiter__(self) -> ProductExport:
@@ -90,7 +93,7 @@ class ProductExport(AsyncIterator[Sequence[Product]]):
                     await _run(thread, spool.restart)
                 block += content
                 size = offset + len(content)
-                if len(block) >= _BLOCK_BYTES:
+                if len(block) >= self._block_bytes:
                     await _run(thread, spool.add, bytes(block))
                     block.clear()
         await _run(thread, spool.add, bytes(block))

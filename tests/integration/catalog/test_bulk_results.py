@@ -54,7 +54,7 @@ class Rig:
             return "USD"
 
         url = url or self.fake.result_url
-        return ProductExport(self.download, self.folder, url, currency, after)
+        return ProductExport(self.download, self.folder, url, currency, after, block_bytes=1000)
 
     async def read(self, **how: Any) -> list[Product]:
         return [one async for portion in self.export(**how) for one in portion]

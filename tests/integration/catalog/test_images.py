@@ -167,6 +167,7 @@ async def test_no_address_but_a_public_https_one_is_connected_to(
         if host == "unknown.example.com":
             raise OSError("no such host")
         known = {
+            "cdn.example.com": ["93.184.216.34"],
             "inside.example.com": ["10.0.0.1"],
             "mixed.example.com": ["93.184.216.34", "192.168.1.1"],
         }
