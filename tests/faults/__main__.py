@@ -20,7 +20,7 @@ from rich.console import Console
 
 from tests.bench import machine
 from tests.bench.options import ROOT
-from tests.faults import report, tokens
+from tests.faults import catalog_judge, catalogs, report, tokens
 from tests.faults.matrix import FAULTS, chosen
 from tests.faults.run import run
 from tests.faults.token_judge import Row
@@ -46,12 +46,13 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     directory = Path(tempfile.mkdtemp(prefix="tidewire-faults-"))
     try:
-        results, races = asyncio.run(_both(asked, faults, directory, console))
+        results, races, kept = asyncio.run(_all(asked, faults, directory, console))
     except (KeyboardInterrupt, asyncio.CancelledError):
         shutil.rmtree(directory, ignore_errors=True)
         return 130
-    _write(asked, results, races)
+    _write(asked, results, races, kept)
     passed = all(one.passed for one in results) and all(row.passed for row in races)
+    passed = passed and all(row.passed for row in kept)
     console.print(report.table(results))
     if passed:
         shutil.rmtree(directory, ignore_errors=True)
@@ -60,19 +61,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if passed else 1
 
 
-async def _both(
+async def _all(
     asked: argparse.Namespace, faults: Sequence[Fault], directory: Path, console: Console
-) -> tuple[list[Result], list[Row]]:
-    """The matrix, and where all of it is asked for the races of the token service."""
+) -> tuple[list[Result], list[Row], list[catalog_judge.Row]]:
+    """The matrix; where all of it is asked for, the races of tokens and the catalogs too."""
     results = await _run(faults, directory, console)
     if asked.only:
-        return results, []
+        return results, [], []
 
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    kept = await catalogs.rows(catalogs.FAULTS, directory / "catalogs", say)
     with _ended_by_sigterm():
-        return results, await tokens.rows(directory / "tokens", tokens.ROUNDS, tokens.SEED, say)
+        races = await tokens.rows(directory / "tokens", tokens.ROUNDS, tokens.SEED, say)
+    return results, races, kept
 
 
 async def _run(faults: Sequence[Fault], directory: Path, console: Console) -> list[Result]:
@@ -89,10 +92,16 @@ async def _run(faults: Sequence[Fault], directory: Path, console: Console) -> li
     return results
 
 
-def _write(asked: argparse.Namespace, results: Sequence[Result], races: Sequence[Row]) -> None:
+def _write(
+    asked: argparse.Namespace,
+    results: Sequence[Result],
+    races: Sequence[Row],
+    kept: Sequence[catalog_judge.Row],
+) -> None:
     found = machine.words()
     if asked.json is not None:
-        data = report.as_dict(results, found) | {"races": tokens.as_dicts(races)}
+        data = report.as_dict(results, found)
+        data |= {"races": tokens.as_dicts(races), "catalogs": catalogs.as_dicts(kept)}
         asked.json.write_bytes(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
     # A part of the matrix is not the page of the docs, and only renews its rows where told to.
     page = asked.doc or (None if asked.only else PAGE)
@@ -103,7 +112,11 @@ def _write(asked: argparse.Namespace, results: Sequence[Result], races: Sequence
         text = report.updated(page.read_text("utf-8"), results, order)
     else:
         text = report.page(results, found)
-    page.write_text(report.with_races(text, races, found) if races else text, "utf-8")
+    text = report.with_races(text, races, found) if races else text
+    if kept:
+        order = [fault.name for fault in catalogs.FAULTS]
+        text = report.with_catalogs(text, kept, order, found)
+    page.write_text(text, "utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
+from tests.faults.catalog_judge import Row as CatalogRow
 from tests.faults.judge import SERVICE_WITHIN_S
 from tests.faults.token_judge import REPORTED_WITHIN_S, Row
 from tests.faults.trial import Result
@@ -61,6 +62,24 @@ _RACES_HEAD: Final = (
     " | verdict |"
 )
 _RACES_RULE: Final = "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+
+_CATALOGS_TITLE: Final = "## Catalogs\n"
+_CATALOGS: Final = f"""\
+{_CATALOGS_TITLE}
+A shop with a catalog in each dialect, whose products change all the time and are told of through
+ingest; each fault is inflicted meanwhile. The simulators judge, item by item, and each holds only
+where
+
+- TikTok has exactly what the shop sells within {SERVICE_WITHIN_S:.0f} s of the fault's end, unless
+  the row says otherwise (**equal after**, in steps), with no restart of anything that the fault did
+  not kill;
+- our records say of every item what TikTok has and what its review says;
+- no submit overlapped another or came sooner than TikTok allows, a second here.
+
+Machine: {{machine}}.
+"""
+_CATALOGS_HEAD: Final = "| fault | what was done | must hold besides | equal after | verdict |"
+_CATALOGS_RULE: Final = "| --- | --- | --- | ---: | --- |"
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -136,6 +155,32 @@ def with_races(text: str, rows: Sequence[Row], machine: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_catalogs(text: str, rows: Sequence[CatalogRow], order: Sequence[str], machine: str) -> str:
+    """A page with these rows of catalogs in place of those of the same faults that it had."""
+    head, _, rest = text.partition(_CATALOGS_TITLE)
+    before, title, races = (rest or head).partition(_RACES_TITLE)
+    if not rest:
+        head, before = before, ""
+    lines = {line.split("`")[1]: line for line in before.splitlines() if line.startswith("| `")}
+    for row in rows:
+        cells = (
+            f"`{row.name}`",
+            row.what,
+            row.expected,
+            _step(row.equal_s, (*_STEPS_S, 60, 90, 150)),
+            "holds" if row.passed else "fails",
+        )
+        lines[row.name] = f"| {' | '.join(cells)} |"
+    section = [
+        _CATALOGS.format(machine=machine),
+        _CATALOGS_HEAD,
+        _CATALOGS_RULE,
+        *(lines[name] for name in order if name in lines),
+    ]
+    tail = f"\n\n{title}{races}" if title else "\n"
+    return head.rstrip("\n") + "\n\n" + "\n".join(section) + tail
+
+
 def as_dict(results: Sequence[Result], machine: str) -> dict[str, Any]:
     """The matrix as data."""
     return {
@@ -199,9 +244,9 @@ def _verdict(result: Result) -> str:
     return "fails"
 
 
-def _step(service_s: float | None) -> str:
+def _step(service_s: float | None, steps: Sequence[int] = _STEPS_S) -> str:
     """The step that a figure falls below, so that the page is the same for equal runs."""
     if service_s is None:
         return "never"
-    step = next((step for step in _STEPS_S if service_s <= step), None)
-    return f"≤ {step} s" if step else f"> {_STEPS_S[-1]} s"
+    step = next((step for step in steps if service_s <= step), None)
+    return f"≤ {step} s" if step else f"> {steps[-1]} s"

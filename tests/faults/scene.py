@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from sandbox.shopify.model import Delivery, Shop
 from sandbox.shopify.oracle import Expected
 from sandbox.shopify.sender import Manners, Progress, Sent, send_all
 from sandbox.shopify.storm import Storm
+from tests.faults.crew import Crew
 from tests.faults.judge import missing, named
 from tests.faults.site import Site, in_flight
 
@@ -58,28 +58,23 @@ class Try:
         return ""
 
 
-class Scene:
+class Scene(Crew):
     """One fault at one site. `due` is what must have come of all that is sent meanwhile."""
 
     def __init__(self, site: Site, storm: Storm, spread_s: float) -> None:
+        super().__init__(site.stack)
         self.site = site
-        self.stack = site.stack
         self.storm = storm
         self.due = Expected()
         self.due.merge(storm.expected)
         self.refused: set[EventKey] = set()
         self.complaints: list[str] = []
-        self.touched: set[str] = set()
-        """Processes that the fault kills, or that are its own."""
-
         self.ended_s = 0.0
         """When the fault ended, in Unix seconds."""
 
         self._spread_s = spread_s
         self._finished = [0] * _CHUNKS
         self._moved = asyncio.Event()
-        self._stopped: set[str] = set()
-        self._strangers: set[str] = set()
 
     def over(self) -> None:
         """The fault ends now, where nothing has said so before."""
@@ -193,36 +188,6 @@ class Scene:
                 while not any(one.startswith(durable) for one in await in_flight(self.site)):
                     continue
 
-    async def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Ends a process and returns when it is gone."""
-        self.touched.add(name)
-        await self.stack.kill(name, how)
-
-    async def start(self, name: str, **told: str) -> None:
-        """Starts a process that was ended, or one more of a service; not waiting for it."""
-        self.touched.add(name)
-        self.stack.told_to[name] = told
-        if name == "nats":
-            await self.stack.restart(name)
-        else:
-            await self.stack.start(name)
-
-    async def joined_by(self, name: str, **told: str) -> None:
-        """Starts one more process of a service and waits until it works; it ends with the scene."""
-        self._strangers.add(name)
-        await self.start(name, **told)
-        await self.stack.wait_ready(name)
-
-    def stop(self, name: str) -> None:
-        """SIGSTOP: it keeps its connections and its work, and does nothing."""
-        self._stopped.add(name)
-        self.stack.processes[name].send_signal(signal.SIGSTOP)
-
-    def go_on(self, name: str) -> None:
-        """SIGCONT after `stop`."""
-        self._stopped.discard(name)
-        self.stack.processes[name].send_signal(signal.SIGCONT)
-
     # -- TikTok ---------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -299,27 +264,9 @@ class Scene:
 
     async def tidied(self) -> None:
         """Leaves the site as it was: nothing scripted, nobody stopped, more or less."""
-        for name in tuple(self._stopped):
-            self.go_on(name)
+        self.all_go_on()
         await self.site.unscript()
         for wire in (self.site.tiktok, self.site.nats_wire):
             if wire is not None:
                 await wire.mend()
-        for name in self._strangers:
-            await self.stack.kill(name, signal.SIGTERM)
-            del self.stack.processes[name]
-        if not self.stack.nats.running:
-            await self.stack.restart("nats")
-        await self._as_before()
-
-    async def _as_before(self) -> None:
-        for name in sorted(self.touched - self._strangers):
-            told, self.stack.told_to[name] = self.stack.told_to.get(name), {}
-            if name == "nats":
-                continue
-            process = self.stack.processes[name]
-            if told and process.returncode is None:
-                await self.stack.kill(name, signal.SIGTERM)
-            if process.returncode is not None:
-                await self.stack.start(name)
-            await self.stack.wait_ready(name)
+        await self.as_before()
