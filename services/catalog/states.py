@@ -46,6 +46,7 @@ def product_of(message: product_pb2.Product, previous: Product | None) -> Produc
         texts=previous.texts if previous else {},
         metafields=previous.metafields if previous else {},
         updated_ns=_nanoseconds(message.updated_at),
+        read_ns=previous.read_ns if previous else 0,
     )
 
 

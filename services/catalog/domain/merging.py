@@ -20,12 +20,16 @@ GONE: Final = "deleted"
 def read_back(stored: Product | None, read: Product) -> Product:
     """`stored` with what was read whole from Shopify, which may be older than what webhooks told.
 
-    What webhooks never tell (texts, prices of markets, metafields) is taken as it was read.
+    What webhooks never tell (texts, prices of markets, metafields) is taken as it was read, unless
+    a newer version was read before: single products are read while an export is made.
     """
+    read = msgspec.structs.replace(read, read_ns=read.updated_ns)
     if stored is None:
         return read
     if stored.status == GONE:
         return stored
+    if read.read_ns < stored.read_ns:
+        return _with_levels_of(stored, read)
     known = {one.variant_id: one for one in stored.variants}
     if stored.updated_ns <= read.updated_ns:
         variants = tuple(_newest_levels(one, known.get(one.variant_id)) for one in read.variants)
@@ -36,11 +40,19 @@ def read_back(stored: Product | None, read: Product) -> Product:
         texts=read.texts,
         metafields=read.metafields,
         category=read.category or stored.category,
+        read_ns=read.read_ns,
         variants=tuple(
             _with_extras(one, fresh[one.variant_id]) if one.variant_id in fresh else one
             for one in stored.variants
         ),
     )
+
+
+def _with_levels_of(stored: Product, read: Product) -> Product:
+    """`stored` with the stock that an older read knows of and it does not."""
+    levels = {one.variant_id: one for one in read.variants}
+    variants = tuple(_newest_levels(one, levels.get(one.variant_id)) for one in stored.variants)
+    return msgspec.structs.replace(stored, variants=variants)
 
 
 def _with_extras(told: Variant, read: Variant) -> Variant:

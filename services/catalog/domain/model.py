@@ -117,3 +117,6 @@ class Product(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     metafields: Mapping[str, str] = {}
     """By `namespace.key`."""
     updated_ns: int = 0
+    read_ns: int = 0
+    """`updated_ns` as it was when the product was last read whole: what webhooks never tell is as
+    of then."""

@@ -33,7 +33,7 @@ def levels(found: Product) -> dict[str, int | None]:
 
 
 def test_a_product_read_back_is_taken_where_nothing_is_known() -> None:
-    assert merging.read_back(None, product()) == product()
+    assert merging.read_back(None, product()) == product(read_ns=100)
 
 
 def test_an_older_read_does_not_overwrite_a_newer_webhook() -> None:
@@ -49,6 +49,29 @@ def test_an_older_read_does_not_overwrite_a_newer_webhook() -> None:
     assert found.texts == {"fr": Text("Lampe")}
     assert found.variants[0].prices["FR"].price == Money(900, "EUR")
     assert found.variants[0].weight == "2"
+
+
+def test_an_export_that_is_older_than_a_read_of_the_product_alone_changes_none_of_it() -> None:
+    exported = product(variants=(variant(prices={"FR": MarketPrice(Money(900, "EUR"))}),))
+    told = product(title="New lamp", updated_ns=200)
+    read = product(
+        title="New lamp",
+        texts={"fr": Text("Lampe")},
+        variants=(variant(prices={"FR": MarketPrice(Money(700, "EUR"))}),),
+        updated_ns=200,
+    )
+
+    found = merging.read_back(merging.read_back(told, read), exported)
+
+    assert found == merging.read_back(told, read)
+
+
+def test_stock_that_only_an_older_read_knows_of_is_taken_all_the_same() -> None:
+    read = product(updated_ns=200, variants=(variant(levels=(Level("L1", 4, 200),)),))
+
+    found = merging.read_back(merging.read_back(None, read), product())
+
+    assert levels(found) == {"L1": 4, "L2": 3}
 
 
 def test_a_newer_read_replaces_an_older_webhook_but_not_newer_stock() -> None:
