@@ -27,6 +27,10 @@ _WAIT_S_MAX: Final = 30.0
 _MEDIA: Final = 100
 """A page; Shopify's own bound on a product is 250."""
 _VARIANTS: Final = 100
+_PAGES: Final = (5, 20, 50, _VARIANTS)
+"""Sizes of the first page. What a query asks for is paid for at first, whether it is there or not:
+a hundred variants of a product that has three would keep all others waiting."""
+_COST_PER_VARIANT: Final = 5
 _LEVELS: Final = 10
 """Of each variant, with it; most shops have fewer locations."""
 _LEVELS_MORE: Final = 100
@@ -71,7 +75,8 @@ class ProductReader:
         if not node:
             return None
         media = _nodes(node, "media")
-        variants = await self._variants(shop, gid, selection)
+        count = (node.get("variantsCount") or {}).get("count")
+        variants = await self._variants(shop, gid, selection, count or _VARIANTS)
         if variants is None:
             return None
         currency = str((told.get("shop") or {}).get("currencyCode") or "")
@@ -90,13 +95,14 @@ class ProductReader:
         return told
 
     async def _variants(
-        self, shop: str, gid: str, selection: Selection
+        self, shop: str, gid: str, selection: Selection, count: int
     ) -> list[VariantParts] | None:
-        """All variants in Shopify's order; None where the product is gone."""
+        """All variants in Shopify's order, about `count`; None where the product is gone."""
+        most = next((size for size in _PAGES if size >= count), _VARIANTS)
         found: dict[str, VariantParts] = {}
         after: str | None = None
         for _ in range(_PAGES_MAX):
-            page = await self._page(shop, gid, selection, after)
+            page = await self._page(shop, gid, selection, after, most)
             if page is None:
                 return None
             for node in _nodes(page, "variants"):
@@ -111,12 +117,14 @@ class ProductReader:
         raise permanent("variants_without_end", f"{gid} has more than {_PAGES_MAX} pages")
 
     async def _page(
-        self, shop: str, gid: str, selection: Selection, after: str | None
+        self, shop: str, gid: str, selection: Selection, after: str | None, most: int
     ) -> Node | None:
-        """A page of variants, as large as one query may be."""
-        operation = Operation("CatalogVariants", variants_query(selection), cost=500)
+        """A page of at most `most` variants, as large as one query may be."""
         while True:
-            size, levels = self._fitting.get(selection, (_VARIANTS, _LEVELS))
+            fitting, levels = self._fitting.get(selection, (_VARIANTS, _LEVELS))
+            size = min(most, fitting)
+            cost = _COST_PER_VARIANT * size
+            operation = Operation("CatalogVariants", variants_query(selection), cost=cost)
             variables = {"id": gid, "variants": size, "after": after}
             if selection.levels:
                 variables["levels"] = levels

@@ -101,7 +101,8 @@ def product_query(selection: Selection) -> str:
     """One product without its variants: variables `id`, `media` (a page's size), `after`."""
     return (
         "query CatalogProduct($id: ID!, $media: Int!, $after: String) {"
-        f" shop {{ currencyCode }} product(id: $id) {{ {_product(selection)}"
+        " shop { currencyCode } product(id: $id) { variantsCount { count }"
+        f" {_product(selection)}"
         f" media(first: $media, after: $after) {{ nodes {{ {_MEDIUM} }} {_PAGE} }} }} }}"
     )
 

@@ -295,6 +295,16 @@ async def test_pages_shrink_until_a_query_may_be_asked_and_stay_so(desk: Desk) -
     assert sizes == [100, 50, 25, 25, 25, 25, 25, 25]
 
 
+async def test_no_more_variants_are_asked_for_than_a_product_may_have(desk: Desk) -> None:
+    desk.fake.on("CatalogProduct", head(variantsCount={"count": 3}))
+    desk.fake.on("CatalogVariants", in_pages(3))
+
+    await desk.reads.product(SHOP, "1", Wanted())
+
+    (asked,) = desk.fake.asked("CatalogVariants")
+    assert asked["variants"] == 5
+
+
 async def test_levels_beyond_the_first_page_are_read_too(desk: Desk) -> None:
     many = with_levels(11, *(level(each, each) for each in range(1, 11)), cursor="ten")
     desk.fake.on("CatalogProduct", head())
