@@ -50,6 +50,13 @@ class Settings:
         "JSON list of OAuth apps (as `POST /_sandbox/apps` takes them) beside those made up",
         default=None,
     )
+    shopify_points_per_s: float = env(
+        "SANDBOX_SHOPIFY_POINTS_PER_S",
+        "points that a shop of Shopify's gains in a second, of which it holds twenty times as many:"
+        " 100 on the Standard plan, 1000 on Plus",
+        default=100.0,
+        least=1,
+    )
     catalog_spacing_s: float = env(
         "SANDBOX_CATALOG_SPACING_S",
         "least time between submits to a catalog of TikTok's; 0 for none",
@@ -166,6 +173,8 @@ async def _serve(settings: Settings) -> None:
         AdminConfig(
             tokens=admin_tokens_of(settings.connections_file),
             schema_folder=settings.shopify_schemas,
+            capacity=20 * settings.shopify_points_per_s,
+            restore_per_s=settings.shopify_points_per_s,
             loopback_webhooks=True,
         ),
         clock,
