@@ -107,6 +107,7 @@ def demo(
     ] = None,
     deliveries: Annotated[int, typer.Option(help="Generated deliveries.")] = 5000,
     seed: Annotated[int, typer.Option(help="Of the generated storm.")] = 7,
+    variants: Annotated[int, typer.Option(help="Of the shop that fills catalogs.")] = 10_000,
     keep: Annotated[
         Path | None, typer.Option(help="New folder for logs, streams and spans, to look into.")
     ] = None,
@@ -122,6 +123,7 @@ def demo(
                 corpus=corpus,
                 size=deliveries,
                 seed=seed,
+                variants=variants,
                 keep=keep,
             )
         )

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from cli.demo.scenery import CORPUS_SHOP, OLDEST_S, PixelPlan
+from cli.demo.shelves import BRAND, BUSINESS_CENTER, SPACING_S, CatalogChoice
 from cli.stack import Stack
 from libs.errors import permanent
 from libs.rpc.client import call, channel
@@ -44,6 +45,20 @@ async def connect_all(stack: Stack, shops: Sequence[Shop], pixels: Sequence[Pixe
             room = asyncio.Semaphore(_AT_ONCE)
             await asyncio.gather(*(_connected(stub, spec, room) for spec in specs))
     return len(shops) + len(pixels)
+
+
+async def connect_catalogs(stack: Stack, catalogs: Sequence[CatalogChoice]) -> int:
+    """Connects catalogs of stores that are connected; how many.
+
+    Raises:
+        ServiceError: as `connect_all` does.
+    """
+    address = Address("127.0.0.1", stack.ports.grpc["auth"])
+    async with channel(address, stack.operator) as opened:
+        stub = connection_service_pb2_grpc.ConnectionServiceStub(opened)
+        room = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(_connected(stub, _catalog(one), room) for one in catalogs))
+    return len(catalogs)
 
 
 async def _register_apps(stack: Stack, shops: Sequence[Shop]) -> None:
@@ -140,6 +155,23 @@ def _pixel(pixel: PixelPlan, shops: Sequence[Shop]) -> pb.ConnectionSpec:
     )
     spec.active_since.FromDatetime(shop.active_since)
     return spec
+
+
+def _catalog(choice: CatalogChoice) -> pb.ConnectionSpec:
+    return pb.ConnectionSpec(
+        shop=choice.shop,
+        kind=connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG,
+        tiktok_catalog=connection_pb2.CatalogSettings(
+            business_center_id=BUSINESS_CENTER,
+            catalog_id=choice.catalog_id,
+            dialect=choice.dialect,
+            country=choice.country,
+            currency=choice.currency,
+            language=choice.language,
+            brand=BRAND,
+            submit_spacing_s=SPACING_S,
+        ),
+    )
 
 
 def _app_id(shop: Shop) -> str:

@@ -15,20 +15,23 @@ from random import Random
 from typing import Any, Final
 
 import aiohttp
-import msgspec
 from nats.aio.client import Client
 from rich.console import Console
 
 from cli.demo import screen
-from cli.demo.connecting import connect_all
+from cli.demo.catalog_evidence import gather_catalogs
+from cli.demo.catalog_verdict import judge_catalogs
+from cli.demo.catalogs import CatalogPlay
+from cli.demo.connecting import connect_all, connect_catalogs
 from cli.demo.evidence import gather_evidence
 from cli.demo.outage import PLAYED, Seen, Trouble, judge_trouble
 from cli.demo.purchase_trace import purchase_waterfall
+from cli.demo.result import Result, print_result, write_json
 from cli.demo.scenery import CORPUS_SHOP, PixelPlan, corpus_root, plan_pixels
-from cli.demo.verdict import Check, Evidence, judge
-from cli.demo.watch import Memory, Watch
+from cli.demo.shelves import PACE, plan_shelves
+from cli.demo.verdict import judge
+from cli.demo.watch import Watch
 from cli.stack import Stack
-from cli.trace import Waterfall, render
 from libs.clock import SystemClock
 from libs.connections import shop_handle
 from libs.errors import ServiceError
@@ -51,6 +54,8 @@ class Wish:
     corpus: Path | None
     size: int
     seed: int
+    variants: int
+    """Of the larger shop that fills catalogs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,27 +66,6 @@ class Plan:
     expected: Expected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A demo that came to its end."""
-
-    evidence: Evidence
-    checks: Sequence[Check]
-    report: SendReport
-    memory: Memory
-    pixels: Sequence[PixelPlan]
-    waterfall: Waterfall | None
-    storm_s: float
-    """From the first delivery until nothing was pending."""
-
-    waited_for: str
-    """What did not come to rest in time; empty where everything did."""
-
-    @property
-    def passed(self) -> bool:
-        return not self.waited_for and all(check.passed for check in self.checks)
-
-
 async def run_demo(
     environ: Mapping[str, str],
     *,
@@ -89,6 +73,7 @@ async def run_demo(
     corpus: Path | None,
     size: int,
     seed: int,
+    variants: int,
     keep: Path | None = None,
 ) -> int:
     """Starts the suite, sends a storm and prints the verdict; the exit code.
@@ -98,7 +83,7 @@ async def run_demo(
     """
     console = screen.make_console()
     began_s = _CLOCK.monotonic_s()
-    wish = Wish(corpus=corpus, size=size, seed=seed)
+    wish = Wish(corpus=corpus, size=size, seed=seed, variants=variants)
     code = 2
     with _scratch() as directory, _ended_by_sigterm():
         try:
@@ -109,8 +94,8 @@ async def run_demo(
         else:
             seconds = _CLOCK.monotonic_s() - began_s
             code = 0 if result.passed else 1
-            _write_json(json_file, result, seconds)
-            _print_result(console, result, seconds)
+            write_json(json_file, result, seconds)
+            print_result(console, result, seconds)
         if keep is not None:
             shutil.move(directory, keep)
             console.print(f"\nLogs, streams and spans are kept in {keep}", markup=False)
@@ -126,23 +111,31 @@ async def _perform(
 ) -> Result:
     if wish.size < DELIVERIES_MIN:
         raise ValueError(f"a storm has at least {DELIVERIES_MIN} deliveries: ask for more")
+    shelves = plan_shelves(wish.variants, wish.seed)
     now = datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC)
     root = corpus_root(wish.corpus, directory)
     storm_shops = default_shops(now)
     shops = (*storm_shops, CORPUS_SHOP) if root else storm_shops
     pixels = plan_pixels(shops)
-    async with Stack(directory, environ) as stack:
+    async with Stack(directory, PACE | dict(environ)) as stack, http_session() as session:
         console.print(f"Starting NATS, services and sandbox in {directory}", markup=False)
         making = asyncio.create_task(
             asyncio.to_thread(_make_plan, wish, storm_shops, now, root), name="plan"
         )
         # One after the other: were the plan to fail first, processes would start behind our back.
         await stack.start_all()
-        connected = await connect_all(stack, shops, pixels)
-        console.print(f"Connected {connected} stores and pixels by OAuth, in a browser")
+        play = CatalogPlay(stack, shelves, session, _CLOCK)
+        all_shops = [*shops, *(shelf.shop for shelf in shelves)]
+        connected, _ = await asyncio.gather(connect_all(stack, all_shops, pixels), play.prepare())
+        catalogs = [one for shelf in shelves for one in shelf.catalogs]
+        connected += await connect_catalogs(stack, catalogs)
+        console.print(f"Connected {connected} stores, pixels, catalogs by OAuth, in a browser")
         plan = await making
-        console.print(f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops")
-        return await _storm(stack, plan, pixels, console)
+        console.print(
+            f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops, while"
+            f" {len(catalogs)} catalogs are filled from {wish.variants:,} variants and more"
+        )
+        return await _storm(stack, plan, pixels, play, session, console)
 
 
 def _make_plan(wish: Wish, shops: tuple[Shop, ...], now: datetime, root: Path | None) -> Plan:
@@ -158,16 +151,41 @@ def _make_plan(wish: Wish, shops: tuple[Shop, ...], now: datetime, root: Path | 
     return Plan(deliveries=deliveries, expected=storm.expected)
 
 
-async def _storm(stack: Stack, plan: Plan, pixels: Sequence[PixelPlan], console: Console) -> Result:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """Everything that plays together while the storm goes on."""
+
+    stack: Stack
+    plan: Plan
+    pixels: Sequence[PixelPlan]
+    nats: Client
+    watch: Watch
+    trouble: Trouble
+    catalogs: CatalogPlay
+
+
+async def _storm(
+    stack: Stack,
+    plan: Plan,
+    pixels: Sequence[PixelPlan],
+    play: CatalogPlay,
+    session: aiohttp.ClientSession,
+    console: Console,
+) -> Result:
     nats = await nats_connected(stack.nats.url)
     try:
-        async with http_session() as session:
-            with screen.Board(console) as board:
-                watch = Watch(
-                    stack, nats, session, board.show, total=len(plan.deliveries), clock=_CLOCK
-                )
-                trouble = _trouble(stack, pixels, nats, session)
-                return await _watched(stack, plan, pixels, watch, nats, trouble)
+        with screen.Board(console) as board:
+            total = len(plan.deliveries)
+            stage = _Stage(
+                stack=stack,
+                plan=plan,
+                pixels=pixels,
+                nats=nats,
+                watch=Watch(stack, nats, session, board.show, total=total, clock=_CLOCK),
+                trouble=_trouble(stack, pixels, nats, session),
+                catalogs=play,
+            )
+            return await _watched(stage)
     finally:
         await nats.close()
 
@@ -188,136 +206,62 @@ def _trouble(
     )
 
 
-async def _looked_at(watch: Watch, trouble: asyncio.Task[list[Seen]]) -> None:
-    """Looks on until the trouble is over."""
-    while not trouble.done():
-        await watch.look()
-        await asyncio.wait({trouble}, timeout=0.4)
-
-
-async def _watched(
-    stack: Stack,
-    plan: Plan,
-    pixels: Sequence[PixelPlan],
-    watch: Watch,
-    nats: Client,
-    trouble_of: Trouble,
-) -> Result:
+async def _watched(stage: _Stage) -> Result:
+    stack, watch = stage.stack, stage.watch
     began_s = _CLOCK.monotonic_s()
     watch.memory.note(stack.rss_bytes(), "start_mib")
-    trouble = asyncio.create_task(trouble_of.play(watch.note_tiktok), name="trouble")
-    try:
-        report = await _send(stack, plan, watch)
-        await _looked_at(watch, trouble)
-    finally:
-        trouble.cancel()
+    report, seen = await _played(stage)
     waited_for = await watch.until_quiet()
     storm_s = _CLOCK.monotonic_s() - began_s
+    waited_for = waited_for or await stage.catalogs.until_equal(watch.note_catalogs)
     watch.memory.note(stack.rss_bytes(), "end_mib")
     evidence = await gather_evidence(
-        nats,
+        stage.nats,
         stack.kek_file,
         await watch.tiktok_ledger(),
-        report.sent,
-        plan.expected,
-        [pixel for pixel in pixels if pixel.shop != CORPUS_SHOP.domain],
-        pixels,
+        [*report.sent, *stage.catalogs.changed.sent],
+        stage.plan.expected,
+        [pixel for pixel in stage.pixels if pixel.shop != CORPUS_SHOP.domain],
+        stage.pixels,
         played=PLAYED,
     )
+    catalogs = await gather_catalogs(stage.catalogs)
+    checks = [*judge(evidence), judge_trouble(seen), *judge_catalogs(catalogs, PLAYED)]
     return Result(
         evidence=evidence,
-        checks=[*judge(evidence), judge_trouble(trouble.result())],
+        checks=checks,
         report=report,
         memory=watch.memory,
-        pixels=pixels,
+        pixels=stage.pixels,
+        catalogs=catalogs,
+        changes=stage.catalogs.changed.kinds,
         waterfall=await purchase_waterfall(stack.state_dir / TRACES_FOLDER, _CLOCK),
         storm_s=storm_s,
         waited_for=waited_for,
     )
 
 
-async def _send(stack: Stack, plan: Plan, watch: Watch) -> SendReport:
-    """Sends everything while the watch looks on; a process that ends, ends the sending."""
-    sending = asyncio.create_task(
-        send_all(stack.webhooks_url, plan.deliveries, on_progress=watch.note_sending)
-    )
-    looking = asyncio.create_task(watch.run())
+async def _played(stage: _Stage) -> tuple[SendReport, list[Seen]]:
+    """Sends, changes and troubles while the watch looks on; a process that ends, ends it all."""
+    watch = stage.watch
+    send = send_all(stage.stack.webhooks_url, stage.plan.deliveries, on_progress=watch.note_sending)
+    sending = asyncio.create_task(send, name="sending")
+    trouble = asyncio.create_task(stage.trouble.play(watch.note_tiktok), name="trouble")
+    changing = asyncio.create_task(stage.catalogs.play(watch.note_catalogs), name="catalogs")
+    playing = (sending, trouble, changing)
+    looking = asyncio.create_task(watch.run(), name="looking")
     try:
-        await asyncio.wait({sending, looking}, return_when=asyncio.FIRST_COMPLETED)
-        if looking.done():
-            looking.result()
-        return await sending
+        left: set[asyncio.Task[Any]] = {*playing}
+        while left:
+            done, left = await asyncio.wait({*left, looking}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            left.discard(looking)
+        return sending.result(), trouble.result()
     finally:
-        for task in (sending, looking):
+        for task in (*playing, looking):
             task.cancel()
-        await asyncio.gather(sending, looking, return_exceptions=True)
-
-
-def as_dict(result: Result, seconds: float) -> dict[str, Any]:
-    """The result as data: `ledger` is what the suite says, `sandbox` what the simulators saw."""
-    tiktok, report = result.evidence.sandbox, result.report
-    return {
-        "passed": result.passed,
-        "checks": [check.as_dict() for check in result.checks],
-        "waited_for": result.waited_for,
-        "ledger": {
-            **result.evidence.ledger.as_dict(),
-            "parked_deliveries": len(result.evidence.parked),
-        },
-        "sandbox": {
-            "tiktok_events": {
-                "requests": tiktok["requests"],
-                "events_accepted": tiktok["events_accepted"],
-                "events_unique": tiktok["events_unique"],
-                "events_duplicate": tiktok["events_duplicate"],
-                "refused": tiktok["events_refused"],
-                "refused_by_code": tiktok["refused"],
-                "by_event": tiktok["by_event"],
-                "by_pixel": tiktok["by_pixel"],
-            }
-        },
-        "answers": {str(status): n for status, n in sorted(_finals(report).items())},
-        "speed": {
-            "deliveries": len(report.sent),
-            "sending_s": round(report.seconds, 3),
-            "deliveries_per_s": round(len(report.sent) / max(report.seconds, 1e-9), 1),
-            "answer_p50_ms": round(report.latency_s(0.5) * 1000, 2),
-            "answer_p99_ms": round(report.latency_s(0.99) * 1000, 2),
-            "storm_s": round(result.storm_s, 3),
-        },
-        "memory": result.memory.as_dict(),
-        "seconds": round(seconds, 3),
-    }
-
-
-def _finals(report: SendReport) -> dict[str, int]:
-    return {str(status): count for status, count in report.final_statuses.items()}
-
-
-def _write_json(json_file: Path | None, result: Result, seconds: float) -> None:
-    if json_file is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(as_dict(result, seconds)), indent=2)
-        json_file.write_bytes(encoded + b"\n")
-
-
-def _print_result(console: Console, result: Result, seconds: float) -> None:
-    evidence = result.evidence
-    console.print(screen.ledger_table(evidence.ledger, len(evidence.parked)))
-    if result.waterfall is None:
-        console.print("No trace of a purchase was written here; a collector may have it.\n")
-    else:
-        console.print("[bold]One purchase, from webhook to TikTok[/]")
-        console.print(render([result.waterfall], result.waterfall.trace_id))
-    console.print(screen.tiktok_table(evidence.sandbox, result.pixels))
-    console.print(screen.memory_table(result.memory))
-    console.print(screen.speed_line(result.report, result.storm_s))
-    screen.print_checks(console, result.checks)
-    if result.waited_for:
-        console.print(f"  Waited for it in vain: {result.waited_for}", style="red", markup=False)
-    failed = sum(not check.passed for check in result.checks)
-    word = "everything holds" if result.passed else f"{failed} checks failed"
-    style = "bold green" if result.passed else "bold red"
-    console.print(f"\n[{style}]{len(result.checks)} checks: {word}[/] ({seconds:.0f} s)")
+        await asyncio.gather(*playing, looking, return_exceptions=True)
 
 
 def _is_ours(error: Exception) -> bool:

@@ -63,6 +63,7 @@ def _progress(pulse: Pulse) -> dict[str, str]:
         "stored": f"{pulse.stored:,}",
         "committed": f"{pulse.decided:,}",
         "events at TikTok": f"{pulse.at_tiktok:,}",
+        "catalogs": pulse.catalogs,
         "TikTok": pulse.tiktok,
         "lag": f"{pulse.lag:,}",
     }
@@ -79,7 +80,7 @@ def _progress_table(pulse: Pulse) -> Table:
 
 def ledger_table(ledger: Ledger, parked_deliveries: int) -> Table:
     """Units by how they ended, or where they are."""
-    table = _table("The ledger: units of (delivery, pixel) and how they ended", "units")
+    table = numbers_table("The ledger: units of (delivery, pixel) and how they ended", "units")
     table.add_row("received", f"{ledger.received:,}", style="bold")
     table.add_row("delivered", f"{ledger.delivered:,}")
     table.add_row("delivered, uncertain", f"{ledger.delivered_uncertain:,}")
@@ -96,7 +97,7 @@ def ledger_table(ledger: Ledger, parked_deliveries: int) -> Table:
 
 def tiktok_table(sandbox: Mapping[str, Any], pixels: Sequence[PixelPlan]) -> Table:
     """What TikTok received: by pixel and event, first sightings and repetitions."""
-    table = _table("What TikTok received", "events", "unique", "duplicate")
+    table = numbers_table("What TikTok received", "events", "unique", "duplicate")
     plans = {pixel.code: pixel for pixel in pixels}
     counts: dict[tuple[str, str], list[int]] = {}
     for event in sandbox["events"]:
@@ -118,7 +119,7 @@ def tiktok_table(sandbox: Mapping[str, Any], pixels: Sequence[PixelPlan]) -> Tab
 def memory_table(memory: Memory) -> Table:
     """Resident memory of each process."""
     moments = ("start_mib", "middle_mib", "end_mib", "peak_mib")
-    table = _table("Memory in MiB", "start", "middle", "end", "peak")
+    table = numbers_table("Memory in MiB", "start", "middle", "end", "peak")
     for name, sizes in memory.as_dict().items():
         table.add_row(name, *(f"{sizes.get(moment, 0.0):.0f}" for moment in moments))
     return table
@@ -147,7 +148,7 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
             console.print(f"          and {hidden:,} more", style="red")
 
 
-def _table(title: str, *numbers: str) -> Table:
+def numbers_table(title: str, *numbers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(title, no_wrap=True)
     for name in numbers:

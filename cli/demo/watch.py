@@ -46,6 +46,9 @@ class Pulse:
     tiktok: str = "works"
     """What is the matter with TikTok, and what is shut because of it."""
 
+    catalogs: str = "not connected"
+    """How far they are."""
+
     pending: dict[str, int] = field(default_factory=dict)
     """Messages that a durable has still to see or to acknowledge; no entry for none."""
 
@@ -118,6 +121,11 @@ class Watch:
     def note_tiktok(self, said: str) -> None:
         """Takes in what is the matter with TikTok."""
         self.pulse.tiktok = said
+
+    def note_catalogs(self, said: str) -> None:
+        """Takes in how far the catalogs are, and shows it."""
+        self.pulse.catalogs = said
+        self._show(self.pulse)
 
     async def run(self) -> None:
         """Looks until it is cancelled.

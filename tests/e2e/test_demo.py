@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 
 from cli.demo.scenery import CORPUS_SHOP
+from cli.demo.shelves import plan_shelves
 from cli.nats_server import NatsServer
+from cli.stack import SERVICES
 from libs.foundation import connected
+from sandbox.shopify.model import Shop
 from sandbox.shopify.storm import default_shops
 from tests.e2e.leaks import LEAST_BYTES, files_below, leaks, vault_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
+_VARIANTS = 300
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -84,7 +88,7 @@ async def test_a_small_storm_passes_every_check_and_leaves_nothing_behind(tmp_pa
 
     ran = await _demo(
         scratch,
-        *("--deliveries", "1200", "--corpus", str(corpus)),
+        *("--deliveries", "1200", "--variants", str(_VARIANTS), "--corpus", str(corpus)),
         *("--json", str(result), "--keep", str(kept)),
     )
 
@@ -94,6 +98,7 @@ async def test_a_small_storm_passes_every_check_and_leaves_nothing_behind(tmp_pa
     assert found["passed"] is True
     assert all(check["passed"] for check in found["checks"])
     _assert_contract(found)
+    _assert_catalogs(found)
     await _assert_nothing_secret_in(kept, ran.said)
 
 
@@ -109,11 +114,11 @@ async def _assert_nothing_secret_in(kept: Path, said: str) -> None:
             await nats.close()
     secrets |= {
         f"{shop.domain} {place}": secret.encode()
-        for shop in (*default_shops(datetime.now(UTC)), CORPUS_SHOP)
+        for shop in (*default_shops(datetime.now(UTC)), CORPUS_SHOP, *_shelf_shops())
         for place, secret in enumerate(shop.secrets)
     }
     secrets = {what: secret for what, secret in secrets.items() if len(secret) >= LEAST_BYTES}
-    # Seven stores and eight pixels have a token each, and every shop has its keys.
+    # Nine stores, eight pixels and three catalogs have a token each; every shop has its keys.
     assert len(secrets) > 30
     assert sum(name.startswith("logs/") for name, _ in places) > 5
     assert leaks(places, secrets) == []
@@ -137,9 +142,31 @@ def _assert_contract(found: dict[str, Any]) -> None:
     # One delivery more than the storm: the recorded payload.
     assert sum(found["answers"].values()) == 1201
     assert found["seconds"] > found["speed"]["storm_s"] > 0
-    services = {"nats", "sandbox", "auth", "ingest-http", "ingest-normalizer", "events", "delivery"}
-    assert found["memory"].keys() == services
+    assert found["memory"].keys() == {"nats", *SERVICES}
     assert all(sizes["end_mib"] > 5 for sizes in found["memory"].values())
+
+
+def _shelf_shops() -> list[Shop]:
+    return [shelf.shop for shelf in plan_shelves(_VARIANTS, seed=1)]
+
+
+def _assert_catalogs(found: dict[str, Any]) -> None:
+    ours, seen = found["catalog"], found["sandbox"]["tiktok_catalog"]
+    assert {one["dialect"] for one in ours["catalogs"].values()} == {"product_upload", "item_batch"}
+    assert {one["currency"] for one in ours["catalogs"].values()} == {"USD", "EUR"}
+    assert len(seen) == len(ours["catalogs"]) == 3
+    for connection_id, one in ours["catalogs"].items():
+        theirs = seen[connection_id.rpartition(".")[2]]
+        assert one["items"]["accepted"] <= theirs["items"] == theirs["against_shop"]["items"] > 10
+        assert theirs["against_shop"]["equal"] is True
+        assert theirs["submits"] > 1
+        assert theirs["overlapping_submits"] == theirs["spacing_violations"] == 0
+        assert one["waiting"] == 0
+        assert one["seed_s"] > 0
+    (large, _) = ours["shops"].values()
+    assert large["items_in_seed"] > _VARIANTS
+    assert {"price", "stock", "text"} <= ours["changes"].keys()
+    assert sum(one["changes_measured"] for one in ours["catalogs"].values()) > 0
 
 
 async def test_a_demo_that_cannot_start_says_why_and_keeps_the_logs(tmp_path: Path) -> None:
