@@ -162,11 +162,8 @@ class Intake:
         product_id = record.resource_id
         if record.deleted:
             deleted_ns = record.version.updated_at.ToNanoseconds()
-            _also(
-                changes,
-                product_id,
-                lambda known: merging.gone(known, product_id, deleted_ns) if known else None,
-            )
+            # What is not known yet too: an export that is older than this may still tell of it.
+            _also(changes, product_id, lambda known: merging.gone(known, product_id, deleted_ns))
             return
         told = product_pb2.Product.FromString(opened)
         translated, market_prices = self._wants(book.handle)

@@ -8,8 +8,10 @@ import pytest
 
 from sandbox.shopify.catalog_changes import Changes, Kind
 from sandbox.shopify.catalog_plan import CatalogPlan
+from sandbox.shopify_admin.access import STATIC
 from services.catalog.domain.states import SyncKind, SyncPhase
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House, catalog_entry
+from tests.integration.ingest.harness import eventually
 
 PLAN = CatalogPlan(shop=DOMAIN, variants=60, odd=())
 
@@ -75,6 +77,21 @@ async def test_what_a_webhook_tells_reaches_the_catalog(house: House, kind: Kind
 
         for _ in range(3):
             await house.told(changes.one(kind, now_s()))
+
+        await house.equal()
+
+
+async def test_what_is_deleted_while_the_shop_is_exported_stays_away(house: House) -> None:
+    shop = house.stock(PLAN)
+    # The export has the product, and is read long after it was written.
+    async with house.running(bulk_poll_s=2.0) as engine:
+
+        async def exported() -> bool:
+            return any(one.is_over for one in house.shopify.bulk.of(DOMAIN, STATIC))
+
+        await eventually(exported, "Shopify has written the export")
+        await house.told(Changes(shop, Random(5)).delete_product(now_s()))
+        await house.rested(engine)
 
         await house.equal()
 
