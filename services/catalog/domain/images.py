@@ -14,7 +14,7 @@ from services.catalog.domain.model import Image, Product, Variant
 
 ADDITIONAL_MAX: Final = 10
 SIDE_MIN_PX: Final = 500
-"""A smaller one keeps the item in TikTok's review for ever."""
+"""A smaller one keeps the item in TikTok's review: it is sent only where there is no other."""
 
 # Nearly every image: on Shopify's CDN, in characters that need no second look.
 _PLAIN: Final = re.compile(
@@ -35,7 +35,10 @@ _MESSAGES: Final = {
     "image_not_public": "The image lies where TikTok cannot fetch it: upload it to Shopify.",
     "image_unreadable": "The image's address cannot be read: add the image to the product again.",
     "image_format": "TikTok takes images as JPG and PNG only: upload it as one of these.",
-    "image_too_small": "TikTok takes images of at least 500 x 500 pixels: upload a larger one.",
+    "image_too_small": (
+        "TikTok wants images of at least 500 x 500 pixels and may never approve a smaller one:"
+        " upload a larger one."
+    ),
 }
 
 
@@ -61,10 +64,12 @@ class Gallery:
         self._known: dict[str, Pictures] = {}
         self.notes: list[Fault] = []
         usable: dict[str, None] = {}
+        self._small = ""
         for image in product.images:
             address, wrong = _usable(image, shop_domain)
             if wrong:
                 self.notes.append(_fault(wrong, "images", image.url))
+                self._small = self._small or address
             else:
                 usable[address] = None
             found = f"!{wrong}" if wrong else address
@@ -86,6 +91,8 @@ class Gallery:
             return self._pictures(own, "variants.image", None)
         if self._usable:
             return self._pictures(self._usable[0], "images[0]", note)
+        if self._small:
+            return self._pictures(self._small, "images", note)
         if note is not None:
             return note
         if self.notes:
@@ -122,9 +129,10 @@ class Gallery:
 
 
 def _usable(image: Image, shop_domain: str) -> tuple[str, str]:
+    """The address of an image and what is wrong with it; a small one has both."""
     address, wrong = checked_url(image.url, shop_domain)
     if not wrong and 0 < min(image.width_px, image.height_px) < SIDE_MIN_PX:
-        return "", "image_too_small"
+        return address, "image_too_small"
     return address, wrong
 
 

@@ -157,7 +157,6 @@ def test_an_own_image_that_cannot_be_used_gives_way_to_the_products(by_url: bool
         ((Image("/a.jpg", "1"),), "image_relative"),
         ((Image(f"{CDN}/a.heic", "1"),), "image_format"),
         ((Image("http://img.example.com/a.jpg", "1"),), "image_not_https"),
-        ((Image(f"{CDN}/a.jpg", "1", 200, 200),), "image_too_small"),
     ],
 )
 def test_an_item_without_any_image_that_can_be_used_is_refused(
@@ -166,6 +165,17 @@ def test_an_item_without_any_image_that_can_be_used_is_refused(
     found = refused(product(variant(image_id=""), images=images))
 
     assert (found.code, found.field) == (code, "images")
+
+
+@pytest.mark.parametrize("own", ["", "1"])
+def test_an_image_that_is_too_small_is_sent_where_there_is_no_other(own: str) -> None:
+    images = (Image(f"{CDN}/small.jpg", "1", 200, 200), Image(f"{CDN}/a.heic", "2"))
+
+    found = mapped(product(variant(image_id=own), images=images))
+
+    assert found.items[0].image_url == f"{CDN}/small.jpg"
+    assert found.items[0].additional_image_urls == ()
+    assert "image_too_small" in codes(found)
 
 
 def test_an_image_that_the_product_does_not_have_is_no_image() -> None:
