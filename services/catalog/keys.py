@@ -40,6 +40,16 @@ def flight(shop: str, connection_id: str) -> str:
     return _key(f"flight.{subjects.lane(shop)}.{token(connection_id)}")
 
 
+def late(shop: str, connection_id: str) -> str:
+    """What was last sent to a catalog by somebody who no longer owned its lane."""
+    return _key(f"late.{subjects.lane(shop)}.{token(connection_id)}")
+
+
+def late_in(lane: int) -> str:
+    """The same of all catalogs of a lane."""
+    return _key(f"late.{lane}.*")
+
+
 def run(shop: str) -> str:
     """The newest sync of a shop."""
     return _key(f"run.{subjects.lane(shop)}.{token(shop)}")

@@ -51,6 +51,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     compared_mapped_as: str = ""
     resent_ns: int = 0
     """When items were last sent again so that they do not expire."""
+    former_operation_id: str = ""
+    """Of the bulk operation of the last sync before: it is none of this one's."""
 
 
 class ShopRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

@@ -119,13 +119,15 @@ class SyncStore:
         """Several records."""
         return await self._log.read(names)
 
-    async def put(self, name: str, data: bytes, expected: int | None) -> int:
-        """Writes one record; its new sequence.
+    async def put(
+        self, name: str, data: bytes, expected: int | None, *, ttl_s: int | None = None
+    ) -> int:
+        """Writes one record, for `ttl_s` seconds or for good; its new sequence.
 
         Raises:
             ConflictError: it is not where it was read.
         """
-        return await self._log.commit([Entry(name, data, expected=expected)])
+        return await self._log.commit([Entry(name, data, expected=expected, ttl_s=ttl_s)])
 
 
 def _kept(stored: Stored | None, decode: Callable[[bytes], T]) -> Kept[T | None]:
