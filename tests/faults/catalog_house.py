@@ -28,6 +28,8 @@ from libs.foundation import connected
 from libs.http.session import http_session
 from libs.rpc.client import call, channel
 from libs.settings import Address
+from sandbox.shopify.model import Delivery
+from sandbox.shopify.sender import Manners, send_all
 from services.catalog import keys, records
 from services.catalog.domain.sync import SyncProduct
 from tests.faults.cluster import NatsCluster
@@ -45,11 +47,14 @@ TOKEN: Final = "token-of-catalog-faults"
 _FIRST: Final = ("sandbox", "auth", "ingest-http", "ingest-normalizer")
 _CALL_S: Final = 15.0
 _SYNCED_WITHIN_S: Final = 90.0
+_MANNERS: Final = Manners(connections=4, retries=200, backoff_s=0.05, backoff_max_s=1.0)
 _FREE: Final = (
     "tiktok.catalog.app=none;tiktok.catalog.upload=none;tiktok.catalog.delete=none;"
-    "tiktok.catalog.upload.*=none;tiktok.catalog.delete.*=none;shopify.*.graphql=none;"
+    "tiktok.catalog.upload.*=none;tiktok.catalog.delete.*=none;shopify.*.graphql=2000@100/s;"
     "shopify.*.rest=none"
 )
+"""Shopify's budget as the simulator has it: it decides how many products can be read anew."""
+
 _TOLD: Final = {
     "TIDEWIRE_LIMITS": _FREE,
     "TIDEWIRE_SANDBOX_CATALOG_SPACING_S": f"{SPACING_S}",
@@ -109,21 +114,28 @@ class CatalogHouse:
                 raise RuntimeError(f"{path}: {found.decode()[:300]}")
             return msgspec.json.decode(found)
 
-    async def mutate(
-        self, count: int, per_s: float, *, kind: str = "mix", told: bool = True
-    ) -> Mapping[str, int]:
-        """So many changes of the shop; the statuses that their webhooks ended with.
+    async def mutate(self, kind: str, count: int, *, told: bool = True) -> None:
+        """So many changes of the shop. Returns when Shopify has told of them, if it does.
 
-        `per_s` 0: all at once. Those that are not `told` reach nobody.
+        Shopify sends again for hours; here for some minutes, which is longer than any fault takes.
         """
-        wish: dict[str, Any] = {"shop": DOMAIN, "kind": kind, "count": count}
-        wish["seed"] = next(self._seeds)
+        wish = {"shop": DOMAIN, "kind": kind, "count": count, "seed": next(self._seeds)}
+        found = await self.sandbox("POST", "shopify/mutate", {**wish, "secret": SECRET})
+        deliveries = [
+            Delivery(
+                DOMAIN,
+                one["topic"],
+                tuple((name, value) for name, value in one["headers"]),
+                one["body"].encode(),
+                one["kind"],
+            )
+            for one in found["deliveries"]
+        ]
         if told:
-            send = {"url": self.stack.webhooks_url, "secret": SECRET, "per_s": per_s or None}
-            wish["send"] = send
-        found = await self.sandbox("POST", "shopify/mutate", wish)
-        statuses: Mapping[str, int] = found.get("statuses", {})
-        return statuses
+            report = await send_all(self.stack.webhooks_url, deliveries, _MANNERS)
+            lost = [one.status for one in report.sent if one.status != 200]
+            if lost:
+                raise RuntimeError(f"webhooks ended with {lost}")
 
     async def differences(self) -> list[str]:
         """What TikTok has in any catalog that the shop does not sell, or otherwise."""

@@ -11,6 +11,7 @@ from typing import Final
 from libs.bus.api import js_api
 from services.catalog import keys
 from services.catalog.domain.states import SyncPhase
+from tests.faults.catalog_house import SPACING_S
 from tests.faults.catalog_scene import CatalogFault, CatalogScene, until
 from tests.faults.cluster import NatsCluster
 from tests.faults.site import Kind
@@ -71,14 +72,26 @@ async def late_request(scene: CatalogScene) -> None:
     # The other has a way of its own to TikTok.
     await scene.joined_by(_OTHER, TIDEWIRE_TIKTOK_API_BASE_URL=scene.stack.sandbox_url)
     await scene.submits()
-    scene.house.tiktok.stall(Way.OUT)
-    await scene.flying(lambda one: not one.feed_log_id)
-    await asyncio.sleep(0.5)
+    await _caught_on_its_way(scene)
     await _stopped_till_taken_over(scene)
-    await scene.submits(4)
+    # What is late is older than what TikTok has by then, and nothing newer comes after it.
+    scene.quiet()
+    await scene.house.mutate("text", 200)
+    await until(scene.is_equal, 30.0, "the other has sent all")
+    # Longer than the spacing: one that came too soon would be dropped.
+    await asyncio.sleep(SPACING_S + 0.5)
     await scene.house.tiktok.mend()
-    await asyncio.sleep(1.0)
+    await scene.submits()
     scene.go_on("catalog")
+
+
+async def _caught_on_its_way(scene: CatalogScene) -> None:
+    """The next submit has left catalog and does not arrive."""
+    caught = scene.house.tiktok.stall_at(Way.OUT, b"POST /open_api")
+    async with asyncio.timeout(15):
+        await caught.wait()
+    # The rest of a request that came in pieces.
+    await asyncio.sleep(0.3)
 
 
 async def _stopped_till_taken_over(scene: CatalogScene) -> None:
@@ -88,7 +101,7 @@ async def _stopped_till_taken_over(scene: CatalogScene) -> None:
     async def taken_over() -> bool:
         return await scene.house.owner() not in ("", before)
 
-    await until(taken_over, _LEASE_S + 10.0)
+    await until(taken_over, _LEASE_S + 10.0, "the other owns the lane")
 
 
 async def skewed(scene: CatalogScene) -> None:
@@ -110,9 +123,7 @@ async def skewed(scene: CatalogScene) -> None:
 async def killed_before_the_request(scene: CatalogScene) -> None:
     """Killed when it has recorded what it sends; the request is lost with it."""
     await scene.submits()
-    scene.house.tiktok.stall(Way.OUT)
-    await scene.flying(lambda one: not one.feed_log_id)
-    await asyncio.sleep(0.3)
+    await _caught_on_its_way(scene)
     await scene.kill("catalog")
     await scene.house.tiktok.cut()
     await scene.house.tiktok.mend()

@@ -53,7 +53,7 @@ def some_items_refused(*, named: bool) -> Inflict:
     async def inflict(scene: CatalogScene) -> None:
         effect = {"kind": "refuse_event", "named": named, "field": "title"}
         async with scene.scripted(effect, match={"sku": f"*{_BAD_END}"}):
-            await until(lambda: _all_refuse(scene), 60.0)
+            await until(lambda: _all_refuse(scene), 60.0, "items are refused")
             await asyncio.sleep(4.0)
         for place in PLACES:
             refused = await _refused(scene, place)
@@ -62,7 +62,7 @@ def some_items_refused(*, named: bool) -> Inflict:
         async with asyncio.timeout(90):
             # What is refused is tried again once it changes, and not before.
             while any([await _refused(scene, place) for place in PLACES]):
-                await scene.house.mutate(150, 0, kind="text")
+                await scene.house.mutate("text", 150)
 
     return inflict
 
@@ -113,6 +113,7 @@ def somebody_else_writes(*, too_soon: bool) -> Inflict:
     async def inflict(scene: CatalogScene) -> None:
         catalog = PLACES[0].catalog_id
         lasts_ms = 200 if too_soon else 1500
+        start = len(await scene.house.history(PLACES[0]))
         await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingestion_ms": lasts_ms})
         raw = next(iter((await scene.house.items(PLACES[0])).values()))
         product = msgspec.json.decode(raw)
@@ -129,19 +130,35 @@ def somebody_else_writes(*, too_soon: bool) -> Inflict:
                     await answer.read()
                 await asyncio.sleep(0.7)
         await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingestion_ms": 200})
+        ours = (await scene.house.history(PLACES[0]))[start:]
+        outcome = "too_soon" if too_soon else "refused_40202"
+        # What the other writes holds one item.
+        if not any(one["outcome"] == outcome and one["count"] > 1 for one in ours):
+            scene.complaints.append(f"no submit of ours was {outcome}: nothing was tried")
 
     return inflict
 
 
 async def takes_nothing(scene: CatalogScene) -> None:
-    """The catalogs take submits in silence and keep nothing, until a person mends them."""
+    """A catalog takes submits in silence and keeps nothing, until a person mends it.
+
+    The one whose submits have logs: what is answered at once tells nobody.
+    """
+    catalog = PLACES[0].catalog_id
     await scene.submits()
-    for place in PLACES:
-        await scene.house.sandbox("POST", f"catalogs/{place.catalog_id}", {"ingests": False})
-    await scene.submits(2)
+    await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingests": False})
+    before = await _silent(scene)
+    await until(lambda: _is_more(scene, before), 20.0, "a silent submit")
     await asyncio.sleep(2.0)
-    for place in PLACES:
-        await scene.house.sandbox("POST", f"catalogs/{place.catalog_id}", {"ingests": True})
+    await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingests": True})
+
+
+async def _silent(scene: CatalogScene) -> int:
+    return sum(one["outcome"] == "silent" for one in await scene.house.history(PLACES[0]))
+
+
+async def _is_more(scene: CatalogScene, before: int) -> bool:
+    return await _silent(scene) > before
 
 
 # -- Shopify -------------------------------------------------------------------------------------
@@ -151,7 +168,7 @@ def during_a_sync(faults: list[dict[str, Any]], path: str = _BULK_FAULTS) -> Inf
     """A full sync meets faults of Shopify that wear off; it ends well all the same."""
 
     async def inflict(scene: CatalogScene) -> None:
-        await scene.house.mutate(20, 0, told=False)
+        await scene.house.mutate("mix", 20, told=False)
         await scene.house.sandbox("POST", path, faults)
         await scene.full_sync()
         await scene.syncing(lambda run: SyncPhase(run.phase).is_end, 90.0)
@@ -169,7 +186,7 @@ async def _met(scene: CatalogScene, path: str) -> list[dict[str, Any]]:
 
 async def admin_hangs(scene: CatalogScene) -> None:
     """No call of the Admin API is answered for a while, of a sync or of products to be read."""
-    await scene.house.mutate(20, 0, told=False)
+    await scene.house.mutate("mix", 20, told=False)
     await scene.house.sandbox("POST", "shopify/faults", [{"effect": {"kind": "hang"}}])
     await scene.full_sync()
     await asyncio.sleep(10.0)
