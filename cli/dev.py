@@ -20,6 +20,7 @@ from libs.errors import ServiceError
 _LIVE_URL: Final = "https://business-api.tiktok.com"
 _LIVE_SETTING: Final = "TIDEWIRE_TIKTOK_API_BASE_URL"
 _SHOP: Final = "example.myshopify.com"
+_SECOND_SHOP: Final = "another-store"
 _ORDER_ID: Final = 5501
 _CLOCK: Final = SystemClock()
 
@@ -55,6 +56,7 @@ def dev_ports() -> Ports:
             "ingest-normalizer": 9082,
             "delivery": 9083,
             "auth": 9084,
+            "catalog": 9085,
         },
         metrics={
             "ingest-http": 9180,
@@ -62,6 +64,7 @@ def dev_ports() -> Ports:
             "ingest-normalizer": 9182,
             "delivery": 9183,
             "auth": 9184,
+            "catalog": 9185,
         },
         nats=4222,
         nats_monitor=8222,
@@ -132,16 +135,18 @@ def welcome(stack: Stack, *, live: bool) -> str:
     judge = f"  sandbox      {stack.sandbox_url}/_sandbox/ledger   what TikTok received\n"
     real = f"  TikTok       {stack.tiktok_url}   the real one: put real tokens into the file\n"
     tidewire = _command()
-    look = f"  curl -s {stack.sandbox_url}/_sandbox/ledger" if not live else ""
+    look = f"  curl -s {stack.sandbox_url}/_sandbox/ledger\n" if not live else ""
+    goods = _goods(stack) if not live else ""
     return f"""\
 up and ready:
   webhooks     {stack.webhooks_url}
   gRPC         127.0.0.1:{ports.grpc["ingest-http"]} ingest, :{ports.grpc["events"]} events, \
-:{ports.grpc["delivery"]} delivery, :{ports.grpc["auth"]} auth
+:{ports.grpc["delivery"]} delivery, :{ports.grpc["auth"]} auth, :{ports.grpc["catalog"]} catalog
   pages        {stack.pages_url}   where stores and accounts are connected
   metrics      127.0.0.1:{ports.metrics["ingest-http"]} ingest, \
 :{ports.metrics["ingest-normalizer"]} normalizer, :{ports.metrics["events"]} events, \
-:{ports.metrics["delivery"]} delivery, :{ports.metrics["auth"]} auth: /livez /readyz /metrics
+:{ports.metrics["delivery"]} delivery, :{ports.metrics["auth"]} auth, \
+:{ports.metrics["catalog"]} catalog: /livez /readyz /metrics
   NATS         {stack.nats.url}, monitoring {stack.nats.monitor_url}
 {real if live else judge}\
   connections  {directory}/connections.yaml
@@ -149,12 +154,23 @@ up and ready:
 
 try:
   {tidewire} send {directory}/example --shop {_SHOP} --connections {directory}/connections.yaml
-  {tidewire} connect shopify --shop another-shop
+  {tidewire} connect shopify --shop {_SECOND_SHOP}
   {tidewire} connections
   {tidewire} trace {_ORDER_ID} --directory {directory}/state
-{look}
-
+{look}{goods}
 Ctrl-C ends it."""
+
+
+def _goods(stack: Stack) -> str:
+    """How to give a connected shop something to sell, and a catalog to sell it through."""
+    tidewire = _command()
+    url = f"{stack.sandbox_url}/_sandbox/shopify/catalog"
+    plan = f'{{"shop": "{_SECOND_SHOP}.myshopify.com", "variants": 500}}'
+    return f"""\
+  curl -s -X POST {url} -d '{plan}'
+  {tidewire} connect tiktok-catalog --shop {_SECOND_SHOP} --business-center 1 --catalog 7001
+  {tidewire} catalog status
+"""
 
 
 def example_order(now: datetime) -> dict[str, object]:

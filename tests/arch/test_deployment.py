@@ -19,8 +19,8 @@ from libs.rpc.policy_file import read_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 NATS = ROOT / "deploy" / "nats"
-OURS = ("auth", "ingest", "events", "delivery", "sandbox")
-SERVED = ("auth", "ingest", "events", "delivery")
+OURS = ("auth", "ingest", "events", "catalog", "delivery", "sandbox")
+SERVED = ("auth", "ingest", "events", "catalog", "delivery")
 ENDING = ("streams", "certificates")
 
 
@@ -126,6 +126,16 @@ def test_services_find_the_token_service_where_it_listens(name: str) -> None:
     host, _, port = services[name]["environment"]["TIDEWIRE_AUTH_ADDRESS"].rpartition(":")
 
     assert services[host]["environment"]["TIDEWIRE_AUTH_GRPC_ADDRESS"].endswith(f":{port}")
+
+
+def test_exports_of_whole_stores_lie_on_disk_and_not_in_memory() -> None:
+    service = _compose()["services"]["catalog"]
+    folder = service["environment"]["TIDEWIRE_CATALOG_SPOOL_DIR"]
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in service["volumes"]}
+    image = (ROOT / "deploy" / "Dockerfile").read_text()
+
+    assert mounted[folder] in _compose()["volumes"]
+    assert re.search(rf"install -d -o tidewire [^&]*{folder}\b", image)
 
 
 def test_every_variable_of_a_container_is_a_setting() -> None:
