@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cli.demo.watch import pending
 from services.catalog.domain.states import SyncPhase
 from services.catalog.records import Flight, Run
 from tests.faults.catalog_house import PLACES, TOKEN, CatalogHouse, Place, connections_yaml
@@ -154,6 +155,7 @@ class CatalogScene(Crew):
             await until(same, max(1.0, self.ended_s + within_s - time.monotonic()))
         except TimeoutError:
             self.complaints += differences
+            self.complaints.append(f"waiting anywhere: {await pending(self.house.nats)}")
             return None
         return time.monotonic() - self.ended_s
 

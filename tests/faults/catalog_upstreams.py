@@ -21,6 +21,7 @@ _FOLLOWED_EVERY_S: Final = 5.0
 """How often the services look whether the connections file has changed."""
 
 _MINUTE_S: Final = 60.0
+_ADMIN_PATIENCE_S: Final = 30.0
 _SETUP_WAIT_S: Final = 60.0
 """How long a catalog that takes nothing is left alone at first."""
 
@@ -318,7 +319,8 @@ UPSTREAMS: Final = (
              during_a_sync([{"effect": _status(503), "times": _GRAPHQL_TIMES}],
                            "shopify/faults")),
     _shopify("hang", "the Admin API answers nothing for 10 s, while a full sync begins",
-             admin_hangs),
+             admin_hangs, expected="a call of the Admin API is given up after 30 s",
+             within_s=_ADMIN_PATIENCE_S + SERVICE_WITHIN_S),
     _shopify("webhooks-lost", "4 s of changes of which no webhook tells, then a full sync",
              webhooks_lost),
 )  # fmt: skip

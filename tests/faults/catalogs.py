@@ -34,7 +34,7 @@ from tests.faults.site import Kind
 
 FAULTS: Final[Sequence[CatalogFault]] = (*PROCESSES, *UPSTREAMS)
 
-SHORT: Final = ("catalogs.tiktok.some-items-refused", "catalogs.catalog.kill-before-request")
+SHORT: Final = ("catalogs.catalog.kill", "catalogs.tiktok.cut")
 """The most telling ones, for every run of the tests."""
 
 _SHOWN: Final = 6
