@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -18,38 +18,26 @@ from libs.bus.commit_log import ConflictError, Entry
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from services.catalog import keys, records
-from services.catalog.domain import sync
+from services.catalog.comparing import Catalog, Change, Comparison, Outgoing, to_delete, to_upload
+from services.catalog.domain import fates
+from services.catalog.domain.fates import Fate, Sent, Settled
 from services.catalog.domain.merging import GONE
 from services.catalog.domain.model import Product
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.domain.states import ItemState
-from services.catalog.domain.sync import Sent, Settled, SyncIssue, SyncProduct
+from services.catalog.domain.sync import SyncIssue, SyncProduct
 from services.catalog.domain.waiting import Act, Waiting
-from services.catalog.mapper import Basis, Made, inventory_items, made_of
+from services.catalog.mapper import Basis, made_of
 from services.catalog.store import GONE_TTL_S, Kept, KeptProduct, SyncStore
 
 _log = structlog.stdlib.get_logger()
-
-Change = Callable[[Product | None], Product | None]
-"""What a product is after something was told of it, given what was known; None: it stays unknown.
-The same object means that nothing has changed."""
-
-T = TypeVar("T")
 
 CHUNK: Final = 100
 """Products that are read, mapped and written at a time: others of the process wait meanwhile."""
 
 _TRIES: Final = 3
 
-
-@dataclass(slots=True)
-class Catalog:
-    """One catalog of the shop, in memory."""
-
-    settings: CatalogSettings
-    waiting: Waiting
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when something waits that did not."""
+_DECIDED: Final = frozenset({Fate.TAKEN, Fate.REFUSED, Fate.GONE, Fate.KEPT})
 
 
 @dataclass(slots=True)
@@ -61,15 +49,6 @@ class Taken:
     changed: int = 0
     """Items that wait to be sent now and did not before."""
     deleted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """An item that is to be sent, or taken out."""
-
-    sent: Sent
-    body: bytes
-    image_url: str = ""
 
 
 def unchanged(product: Product | None) -> Product | None:
@@ -100,6 +79,8 @@ class ShopBook:
         self._settle_s = settle_s
         self._lock = asyncio.Lock()
         self._by_inventory_item: dict[str, str] = {}
+        self._inventory_of: dict[tuple[str, str], tuple[str, ...]] = {}
+        """What stands in the index, by connection and product."""
 
     @property
     def products(self) -> set[str]:
@@ -115,13 +96,14 @@ class ShopBook:
         known = self.catalogs.get(settings.connection_id)
         if known is not None:
             known.settings = settings
+            known.woken.set()
             return known
         catalog = Catalog(settings, Waiting(self._settle_s))
         now_s = self._clock.monotonic_s()
         async with self._lock:
             async for _, record in self._store.every_sync(self.handle, settings.connection_id):
                 catalog.waiting.note(record, now_s)
-                self._index(record)
+                self._index(settings.connection_id, record)
                 if record.reread:
                     self.to_read.setdefault(record.product_id)
             self.catalogs[settings.connection_id] = catalog
@@ -133,6 +115,8 @@ class ShopBook:
     def close(self, connection_id: str) -> None:
         """Forgets a catalog; what is stored of it stays."""
         self.catalogs.pop(connection_id, None)
+        for place in [one for one in self._inventory_of if one[0] == connection_id]:
+            self._inventory_of.pop(place)
 
     # -- from the shop -------------------------------------------------------------------------
 
@@ -158,28 +142,42 @@ class ShopBook:
         found = list(changes)
         for start in range(0, len(found), CHUNK):
             part = {one: changes[one] for one in found[start : start + CHUNK]}
-            step = _Step(self, part, anew, resend_before_ns, lacking, read)
+            step = Comparison(
+                self.catalogs,
+                part,
+                self._basis(),
+                self._clock.now_ns(),
+                anew=anew,
+                resend_before_ns=resend_before_ns,
+                lacking=lacking,
+                read=read,
+            )
             await self._exclusively(lambda step=step: self._take(step, taken))  # type: ignore[misc]
         return taken
 
-    async def _take(self, step: _Step, taken: Taken) -> None:
+    async def _take(self, step: Comparison, taken: Taken) -> None:
         stored = await self._store.products(self.handle, list(step.changes), list(self.catalogs))
         groups: list[Sequence[Entry]] = []
+        # Those too that stay as they are: what an earlier try has written may not be noted yet.
         noted: list[tuple[str, SyncProduct]] = []
         for product_id, kept in stored.items():
-            after = step.changes[product_id](kept.source.record)
-            if after is None:
-                continue
-            group = list(self._source_entries(kept, after))
-            if not group and not step.concerns(product_id):
-                continue
-            for connection_id, record in step.planned(after, kept):
-                noted.append((connection_id, record))
-                group.append(self._sync_entry(connection_id, record, kept.syncs[connection_id]))
-            if group:
-                groups.append(group)
-            taken.products += 1
+            after = step.changed(product_id, kept.source.record)
+            records_after = {
+                connection_id: record.record or SyncProduct(product_id=product_id)
+                for connection_id, record in kept.syncs.items()
+            }
+            if after is not None:
+                group = list(self._source_entries(kept, after))
+                if group or step.concerns(product_id):
+                    for connection_id, record in step.planned(after, kept):
+                        records_after[connection_id] = record
+                        before = kept.syncs[connection_id]
+                        group.append(self._sync_entry(connection_id, record, before))
+                if group:
+                    groups.append(group)
+            noted += records_after.items()
         await self._store.write(groups)
+        taken.products += len(stored)
         for connection_id, record in noted:
             self._note(connection_id, record, taken)
 
@@ -220,22 +218,35 @@ class ShopBook:
             stored = await self._store.products(self.handle, part, [connection_id])
             for product_id in part:
                 kept = stored[product_id]
-                record = kept.syncs[connection_id].record
-                if record is None:
-                    continue
+                record = kept.syncs[connection_id].record or SyncProduct(product_id=product_id)
                 if act is Act.DELETE:
-                    found += _to_delete(record)
-                elif kept.source.record is not None:
-                    made = self._made(catalog, kept.source.record, record)
-                    more = _to_upload(record, made)
-                    if more is None:
-                        behind.append(product_id)
-                    else:
-                        found += more
+                    more: list[Outgoing] | None = to_delete(record)
+                else:
+                    more = self._to_upload(catalog, kept.source.record, record)
+                if more is None:
+                    behind.append(product_id)
+                elif not more:
+                    # What is stored is right, whatever was thought to wait.
+                    self._note(connection_id, record, Taken())
+                found += more or ()
         if behind:
             # Rates, rules or settings are others than when it was compared.
             await self.take(dict.fromkeys(behind, unchanged), anew=True)
         return found[:items_max]
+
+    def _to_upload(
+        self, catalog: Catalog, product: Product | None, record: SyncProduct
+    ) -> list[Outgoing] | None:
+        """What waits of a product; None where it is to be compared anew."""
+        if product is None or not any(one.waits_for_upload for one in record.items):
+            return []
+        try:
+            made = made_of(
+                product, catalog.settings, self._basis(), record, catalog.waiting.owner_of
+            )
+        except Exception:  # noqa: BLE001  # comparing it anew says so of its items
+            return None
+        return to_upload(record, made)
 
     async def settle(self, connection_id: str, ends: Sequence[Settled]) -> None:
         """Records what became of items that were sent.
@@ -244,21 +255,27 @@ class ShopBook:
             ServiceError: as `take`.
         """
         by_product: dict[str, list[Settled]] = {}
+        owner_of = self.catalogs[connection_id].waiting.owner_of
         for end in ends:
-            by_product.setdefault(end.sent.product_id, []).append(end)
+            # An id that has gone to another product meanwhile is that one's to send.
+            if owner_of(end.sent.sku_id) in (None, end.sent.product_id):
+                by_product.setdefault(end.sent.product_id, []).append(end)
         now_ns = self._clock.now_ns()
+        decided = {end.sent.sku_id for end in ends if end.fate in _DECIDED}
         await self._each(
             connection_id,
             by_product,
-            lambda product_id, record: sync.settled(record, by_product[product_id], now_ns),
+            lambda product_id, record: fates.settled(record, by_product[product_id], now_ns),
+            decided,
         )
 
     async def reviewed(
         self,
         connection_id: str,
         found: Mapping[str, tuple[ItemState | None, tuple[SyncIssue, ...]]],
+        asked_ns: int,
     ) -> None:
-        """Records what TikTok's review says of items, by their ids.
+        """Records what TikTok's review says of items, by their ids, since it was asked.
 
         Raises:
             ServiceError: as `take`.
@@ -267,7 +284,9 @@ class ShopBook:
         products = {owner for sku_id in found if (owner := owner_of(sku_id)) is not None}
         now_ns = self._clock.now_ns()
         await self._each(
-            connection_id, products, lambda _, record: sync.looked_at(record, found, now_ns)
+            connection_id,
+            products,
+            lambda _, record: fates.looked_at(record, found, asked_ns, now_ns),
         )
 
     async def doubt(self, connection_id: str, sent: Sequence[Sent]) -> None:
@@ -276,13 +295,16 @@ class ShopBook:
         Raises:
             ServiceError: as `take`.
         """
-        by_product: dict[str, list[str]] = {}
+        by_product: dict[str, list[Sent]] = {}
+        owner_of = self.catalogs[connection_id].waiting.owner_of
         for one in sent:
-            by_product.setdefault(one.product_id, []).append(one.sku_id)
+            if owner_of(one.sku_id) in (None, one.product_id):
+                by_product.setdefault(one.product_id, []).append(one)
+        now_ns = self._clock.now_ns()
         await self._each(
             connection_id,
             by_product,
-            lambda product_id, record: sync.marked_maybe(record, by_product[product_id]),
+            lambda product_id, record: fates.marked_maybe(record, by_product[product_id], now_ns),
         )
 
     async def _each(
@@ -290,32 +312,40 @@ class ShopBook:
         connection_id: str,
         product_ids: Collection[str],
         change: Callable[[str, SyncProduct], SyncProduct],
+        decided: Collection[str] = (),
     ) -> None:
-        """Changes the items of products, without their being mapped."""
+        """Changes the items of products, without their being mapped.
+
+        Where all that still waits of a product is among `decided`, it waits since now.
+        """
         chosen = list(product_ids)
         for start in range(0, len(chosen), CHUNK * 2):
             part = chosen[start : start + CHUNK * 2]
-            await self._exclusively(lambda part=part: self._change(connection_id, part, change))  # type: ignore[misc]
+            await self._exclusively(
+                lambda part=part: self._change(connection_id, part, change, decided)  # type: ignore[misc]
+            )
 
     async def _change(
         self,
         connection_id: str,
         product_ids: Sequence[str],
         change: Callable[[str, SyncProduct], SyncProduct],
+        decided: Collection[str],
     ) -> None:
         stored = await self._store.syncs(self.handle, connection_id, product_ids)
         groups: list[Sequence[Entry]] = []
         noted: list[SyncProduct] = []
         for product_id, kept in stored.items():
-            if kept.record is None:
-                continue
-            after = change(product_id, kept.record)
-            if after != kept.record:
+            before = kept.record or SyncProduct(product_id=product_id)
+            after = change(product_id, before)
+            noted.append(after)
+            if after != before:
                 groups.append([self._sync_entry(connection_id, after, kept)])
-                noted.append(after)
         await self._store.write(groups)
         for record in noted:
-            self._note(connection_id, record, Taken())
+            waits = [one for one in record.items if one.waits_for_upload or one.waits_for_delete]
+            is_new = bool(decided) and all(one.sku_id in decided for one in waits)
+            self._note(connection_id, record, Taken(), renewed=is_new)
 
     # -- what both need ------------------------------------------------------------------------
 
@@ -333,16 +363,15 @@ class ShopBook:
                 f"somebody else writes the products of {self.handle}",
             ) from conflict
 
-    def _made(self, catalog: Catalog, product: Product, before: SyncProduct | None) -> Made:
-        return made_of(product, catalog.settings, self._basis(), before, catalog.waiting.owner_of)
-
-    def _note(self, connection_id: str, record: SyncProduct, taken: Taken) -> None:
+    def _note(
+        self, connection_id: str, record: SyncProduct, taken: Taken, *, renewed: bool = False
+    ) -> None:
         catalog = self.catalogs.get(connection_id)
         if catalog is None:
             return
         before = catalog.waiting.pending(), catalog.waiting.deletes
-        catalog.waiting.note(record, self._clock.monotonic_s())
-        self._index(record)
+        catalog.waiting.note(record, self._clock.monotonic_s(), renewed=renewed)
+        self._index(connection_id, record)
         after = catalog.waiting.pending(), catalog.waiting.deletes
         taken.items += len(record.items)
         taken.changed += max(0, after[0] - before[0])
@@ -353,109 +382,17 @@ class ShopBook:
         if after[0] > before[0] or any(one.is_urgent for one in record.items):
             catalog.woken.set()
 
-    def _index(self, record: SyncProduct) -> None:
-        for one in record.items:
-            if one.inventory_item_id:
-                self._by_inventory_item[one.inventory_item_id] = record.product_id
-
-
-class _Step:
-    """Some changes, and what their products are in each catalog afterwards."""
-
-    def __init__(
-        self,
-        book: ShopBook,
-        changes: Mapping[str, Change],
-        anew: bool,  # noqa: FBT001  # made in one place
-        resend_before_ns: int,
-        lacking: Collection[str],
-        read: Collection[str],
-    ) -> None:
-        self.changes = changes
-        self._book = book
-        self._anew = anew or resend_before_ns > 0
-        self._resend_before_ns = resend_before_ns
-        self._lacking = lacking
-        self._read = read
-        self._claims: dict[tuple[str, str], str] = {}
-
-    def concerns(self, product_id: str) -> bool:
-        """Whether a product is looked at although it has not changed."""
-        return self._anew or product_id in self._lacking or product_id in self._read
-
-    def planned(self, product: Product, kept: KeptProduct) -> Iterator[tuple[str, SyncProduct]]:
-        """The records of the product's items that are others than before."""
-        for connection_id, catalog in self._book.catalogs.items():
-            before = kept.syncs[connection_id].record
-            record = self._planned(catalog, product, before)
-            if record is None or record == (before or SyncProduct(product_id=product.product_id)):
-                continue
-            yield connection_id, record
-
-    def _planned(
-        self, catalog: Catalog, product: Product, before: SyncProduct | None
-    ) -> SyncProduct | None:
-        try:
-            made = made_of(
-                product,
-                catalog.settings,
-                self._book._basis(),  # noqa: SLF001  # it is the book's own
-                before,
-                self._owner_of(catalog),
-            )
-        except Exception:  # noqa: BLE001  # a mapping's bug costs this product's change, not the catalog
-            _log.exception(
-                "product_not_mapped",
-                connection=catalog.settings.connection_id,
-                product_id=product.product_id,
-            )
-            return None
-        sku_ids = [
-            *(item.sku_id for item in made.mapped.items),
-            *(refusal.sku_id for refusal in made.mapped.refusals),
-        ]
-        for sku_id in sku_ids:
-            self._claims.setdefault((catalog.settings.connection_id, sku_id), product.product_id)
-        lacks = product.product_id in self._lacking or (before is not None and before.reread)
-        return sync.planned(
-            before,
-            product.product_id,
-            made.mapped,
-            made.encoded,
-            inventory_items=inventory_items(product),
-            now_ns=self._book._clock.now_ns(),  # noqa: SLF001
-            resend_before_ns=self._resend_before_ns,
-            reread=lacks and product.product_id not in self._read,
-        )
-
-    def _owner_of(self, catalog: Catalog) -> Callable[[str], str | None]:
-        connection_id = catalog.settings.connection_id
-
-        def owner_of(sku_id: str) -> str | None:
-            claimed = self._claims.get((connection_id, sku_id))
-            return claimed or catalog.waiting.owner_of(sku_id)
-
-        return owner_of
-
-
-def _to_delete(record: SyncProduct) -> list[Outgoing]:
-    return [
-        Outgoing(Sent(record.product_id, one.sku_id, 0, 0), b"")
-        for one in record.items
-        if one.waits_for_delete
-    ]
-
-
-def _to_upload(record: SyncProduct, made: Made) -> list[Outgoing] | None:
-    """What waits of a product; None where it is no longer what was compared."""
-    found = []
-    images = {item.sku_id: item.image_url for item in made.mapped.items}
-    for one in record.items:
-        if not one.waits_for_upload:
-            continue
-        now = made.encoded.get(one.sku_id)
-        if now is None or now.digest != one.wanted:
-            return None
-        sent = Sent(record.product_id, one.sku_id, now.digest, now.availability)
-        found.append(Outgoing(sent, made.bodies[one.sku_id], images[one.sku_id]))
-    return found
+    def _index(self, connection_id: str, record: SyncProduct) -> None:
+        place = connection_id, record.product_id
+        ids = tuple(one.inventory_item_id for one in record.items if one.inventory_item_id)
+        was = self._inventory_of.get(place, ())
+        if ids == was:
+            return
+        for gone in set(was) - set(ids):
+            if self._by_inventory_item.get(gone) == record.product_id:
+                del self._by_inventory_item[gone]
+        if ids:
+            self._inventory_of[place] = ids
+        else:
+            self._inventory_of.pop(place, None)
+        self._by_inventory_item.update(dict.fromkeys(ids, record.product_id))

@@ -5,7 +5,6 @@ Any process answers: what others own it reads from the bucket, as its owner has 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -110,7 +109,7 @@ class Engine:
                 told = now
             if now.progress is None or now.progress.phase.is_end:
                 return
-            await asyncio.sleep(_WATCH_EVERY_S)
+            await self._clock.sleep(_WATCH_EVERY_S)
 
     # -- items ---------------------------------------------------------------------------------
 
@@ -135,6 +134,9 @@ class Engine:
         async for sequence, record in self._store.every_sync(
             settings.shop, connection_id, after=after
         ):
+            if sequence != after + 1:
+                # The product that the page broke off in has changed, and comes again later.
+                skip = 0
             for place, one in enumerate(record.items):
                 if place < skip or one.state not in states:
                     continue

@@ -22,7 +22,8 @@ from libs.clock import Clock
 from libs.errors import ServiceError, permanent
 from libs.retry import RetryPolicy
 from libs.telemetry import Metrics
-from services.catalog.book import Change, ShopBook
+from services.catalog.book import ShopBook
+from services.catalog.comparing import Change
 from services.catalog.domain import merging
 from services.catalog.domain.model import Level, Product
 from services.catalog.states import product_of

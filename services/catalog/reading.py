@@ -10,7 +10,8 @@ import structlog
 
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
-from services.catalog.book import Change, ShopBook
+from services.catalog.book import ShopBook
+from services.catalog.comparing import Change
 from services.catalog.domain import merging
 from services.catalog.domain.model import Product
 from services.catalog.ports import ShopifyCatalog, Wanted
@@ -18,6 +19,9 @@ from services.catalog.ports import ShopifyCatalog, Wanted
 _log = structlog.stdlib.get_logger()
 
 _AFTER_TROUBLE_S: Final = 5.0
+_LEAST_S: Final = 2.0
+"""More than Shopify asks for: what is read again begins with its first page, which costs what a
+shorter wait has saved."""
 
 
 class Rereader:
@@ -34,31 +38,41 @@ class Rereader:
             await self._book.reading_wanted.wait()
             while self._book.to_read:
                 product_id = next(iter(self._book.to_read))
-                try:
-                    await self._read(product_id, wanted())
-                except ServiceError as error:
-                    _log.info(
-                        "product_not_read",
-                        shop=self._book.handle,
-                        product_id=product_id,
-                        reason=error.code,
-                    )
-                    if error.kind is Kind.PERMANENT:
-                        # The next full sync reads it another way.
-                        self._book.to_read.pop(product_id, None)
-                    else:
-                        await self._clock.sleep(error.retry_after_s or _AFTER_TROUBLE_S)
+                # Taken off before it is read: what is told meanwhile puts it there again.
+                self._book.to_read.pop(product_id)
+                wait_s = await self._tried(product_id, wanted())
+                if wait_s is not None:
+                    self._book.to_read.setdefault(product_id)
+                    await self._clock.sleep(wait_s)
             self._book.reading_wanted.clear()
+
+    async def _tried(self, product_id: str, wanted: Wanted) -> float | None:
+        """Reads a product; seconds until it should be tried again, None where it should not.
+
+        Raises:
+            ServiceError: RETRYABLE, `not_the_owner`.
+        """
+        try:
+            await self._read(product_id, wanted)
+        except ServiceError as error:
+            if error.code == "not_the_owner":
+                raise
+            _log.info(
+                "product_not_read",
+                shop=self._book.handle,
+                product_id=product_id,
+                reason=error.code,
+            )
+            if error.kind is not Kind.PERMANENT:
+                return max(_LEAST_S, error.retry_after_s or _AFTER_TROUBLE_S)
+        except Exception:  # noqa: BLE001  # a bug costs this product's change, not the lane
+            _log.exception("product_not_read", shop=self._book.handle, product_id=product_id)
+        # The next full sync reads it another way.
+        return None
 
     async def _read(self, product_id: str, wanted: Wanted) -> None:
         now_ns = self._clock.now_ns()
-        # Taken off before it is read: what is told meanwhile puts it there again.
-        self._book.to_read.pop(product_id, None)
-        try:
-            read = await self._shopify.product(self._book.handle, product_id, wanted)
-        except ServiceError:
-            self._book.to_read.setdefault(product_id)
-            raise
+        read = await self._shopify.product(self._book.handle, product_id, wanted)
         change: Change
         if read is None:
             change = partial(_gone, product_id=product_id, at_ns=now_ns)

@@ -9,7 +9,8 @@ import structlog
 
 from libs.clock import Clock
 from libs.errors import ServiceError
-from services.catalog.book import Catalog, ShopBook
+from services.catalog.book import ShopBook
+from services.catalog.comparing import Catalog
 from services.catalog.domain.feed_log import Review
 from services.catalog.domain.states import IssueSource, ItemState
 from services.catalog.domain.sync import TAKEN, SyncIssue, SyncItem
@@ -81,6 +82,7 @@ class Reviewer:
 
     async def _look_at(self, product_ids: Sequence[str]) -> None:
         settings = self._catalog.settings
+        asked_ns = self._clock.now_ns()
         stored = await self._store.syncs(self._book.handle, settings.connection_id, product_ids)
         items = {
             one.sku_id: one
@@ -91,7 +93,7 @@ class Reviewer:
         }
         reviews = await self._api.reviews(settings, list(items)) if items else ()
         found = judged(items, reviews, self._clock.now_ns())
-        await self._book.reviewed(settings.connection_id, found)
+        await self._book.reviewed(settings.connection_id, found, asked_ns)
         for product_id, kept in stored.items():
             record = kept.record
             if record is None or _is_over(record.items, found):

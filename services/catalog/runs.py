@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -19,11 +19,13 @@ from libs.errors import Kind, ServiceError, permanent
 from libs.ids import Ids
 from libs.telemetry import Metrics
 from services.catalog import keys, records
-from services.catalog.book import CHUNK, Change, ShopBook, Taken, unchanged
+from services.catalog.book import CHUNK, ShopBook, Taken, unchanged
+from services.catalog.comparing import Change
 from services.catalog.domain import merging
 from services.catalog.domain.due import Due, History, is_too_much_gone
 from services.catalog.domain.model import Product
 from services.catalog.domain.states import SyncKind, SyncPhase
+from services.catalog.pauses import pause
 from services.catalog.ports import BulkState, ShopFacts, ShopifyCatalog, Wanted
 from services.catalog.records import Run
 from services.catalog.store import Kept, SyncStore
@@ -66,13 +68,14 @@ class ShopRuns:
         *,
         wanted: Callable[[], Wanted],
         facts_read: Callable[[ShopFacts], None],
-        is_at_rest: Callable[[], bool],
+        is_at_rest: Callable[[float], bool],
         before_end: Callable[[], Awaitable[None]],
     ) -> None:
         """Nothing is done yet.
 
         `facts_read` is told what Shopify says of the shop, `is_at_rest` tells whether nothing that
-        can be sent waits, and `before_end` is awaited before a sync is said to have ended.
+        can be sent waits since a moment, and `before_end` is awaited before a sync is said to have
+        ended.
         """
         self._book = book
         self._means = means
@@ -113,21 +116,25 @@ class ShopRuns:
             self._kept = Kept(records.run(stored.data), stored.sequence)
 
     async def begin(self, due: Due) -> None:
-        """Begins a sync that is due by itself.
+        """Begins a sync that is due by itself; where one was asked for meanwhile, it is that one.
 
         Raises:
             ServiceError: RETRYABLE, where NATS does not answer.
         """
-        await self._write(
-            queued(
-                self._kept.record,
-                self._book.handle,
-                due.kind,
-                run_id=self._means.ids.new(),
-                now_ns=self._means.clock.now_ns(),
-                resend_before_ns=due.resend_before_ns,
-            )
+        run = queued(
+            self._kept.record,
+            self._book.handle,
+            due.kind,
+            run_id=self._means.ids.new(),
+            now_ns=self._means.clock.now_ns(),
+            resend_before_ns=due.resend_before_ns,
         )
+        try:
+            await self._write(run)
+        except ServiceError as error:
+            if error.code != "not_the_owner":
+                raise
+            await self.read()
 
     async def perform(self, read_as: Callable[[], str], mapped_as: Callable[[], str]) -> None:
         """Brings the sync that is under way to its end; its failure is recorded, not raised.
@@ -146,6 +153,10 @@ class ShopRuns:
             if error.kind in (Kind.RETRYABLE, Kind.THROTTLED):
                 raise
             await self._fail(error)
+        except Exception as error:  # noqa: BLE001  # a bug, or a full disk, costs this sync, not the lane
+            _log.exception("catalog_sync_broke", shop=self._book.handle)
+            why = f"{type(error).__name__}: see this service's log, mend it and sync again"
+            await self._fail(permanent("unforeseen", why))
 
     async def _compare(self, run: Run, compared_as: Callable[[], tuple[str, str]]) -> None:
         if run.kind == SyncKind.FULL:
@@ -195,15 +206,15 @@ class ShopRuns:
             if state.status == "completed" or state.status in _ENDED_BADLY:
                 return state
             await self._update(products_total=state.roots)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._ended_operation.wait(), self._means.bulk_poll_s)
+            await pause(self._means.clock, self._means.bulk_poll_s, self._ended_operation)
 
     async def _start_export(self, run: Run, wanted: Wanted) -> None:
         shop, shopify = self._book.handle, self._means.shopify
         if run.begun_ns:
             # Begun before a crash, and perhaps at Shopify too: one export is enough.
             since_ns = run.begun_ns - _CLOCKS_DIFFER_NS
-            begun = [one for one in await shopify.find_bulk(shop, since_ns) if not _is_bad(one)]
+            found = await shopify.find_bulk(shop, since_ns)
+            begun = _of_this_sync(found, run.former_operation_id)
             if begun:
                 await self._update(operation_id=begun[0].operation_id)
                 return
@@ -238,15 +249,18 @@ class ShopRuns:
                 " gone, sync again with --take-out-many",
             )
         until_ns = run.begun_ns - _CLOCKS_DIFFER_NS
-        changes = {one: _gone_before(one, until_ns) for one in gone}
-        await self._count(await self._book.take(changes), 0)
+        unsure: set[str] = set()
+        changes = {one: _gone_before(one, until_ns, unsure) for one in gone}
+        # Anew: what TikTok would not take out before is tried again.
+        await self._count(await self._book.take(changes, anew=True, lacking=unsure), 0)
 
     async def _take_in(self, products: AsyncIterator[Sequence[Product]], seen: set[str]) -> None:
         async for part in products:
+            read = {one.product_id for one in part}
             changes: dict[str, Change] = {
-                one.product_id: partial(merging.read_back, read=one) for one in part
+                one.product_id: partial(_read_back, read=one, current=read) for one in part
             }
-            taken = await self._book.take(changes, anew=True, read=changes.keys())
+            taken = await self._book.take(changes, anew=True, read=read)
             seen.update(changes)
             await self._count(taken, len(part))
 
@@ -268,8 +282,12 @@ class ShopRuns:
     # -- how it goes ---------------------------------------------------------------------------
 
     async def _rest(self) -> None:
-        """Ends the sync once nothing that can be sent waits."""
-        while not self._is_at_rest():
+        """Ends the sync once nothing of it that can be sent waits.
+
+        What changes from now on is not waited for: in a busy shop something always waits.
+        """
+        since_s = self._means.clock.monotonic_s()
+        while not self._is_at_rest(since_s):
             await self._means.clock.sleep(_LOOK_EVERY_S)
         await self._before_end()
         run = self._current()
@@ -372,16 +390,36 @@ def queued(
         read_as=before.read_as if before else "",
         mapped_as=before.mapped_as if before else "",
         resent_ns=before.resent_ns if before else 0,
+        former_operation_id=(before.operation_id or before.former_operation_id) if before else "",
     )
 
 
-def _is_bad(state: BulkState) -> bool:
-    return state.status in _ENDED_BADLY
+def _of_this_sync(found: Sequence[BulkState], former_operation_id: str) -> list[BulkState]:
+    """Those that may be this sync's of what was found, newest first.
+
+    The sync before may have ended just now: its export is as old as that, and shows nothing that
+    has changed since.
+    """
+    newer = takewhile(lambda one: one.operation_id != former_operation_id, found)
+    return [one for one in newer if one.status not in _ENDED_BADLY]
 
 
-def _gone_before(product_id: str, until_ns: int) -> Change:
+def _read_back(known: Product | None, read: Product, current: set[str]) -> Product:
+    """What an export says; `current` loses those that have changed since it was made."""
+    if known is not None and known.updated_ns > read.updated_ns:
+        # What a webhook has had read anew is to be read all the same.
+        current.discard(read.product_id)
+    return merging.read_back(known, read)
+
+
+def _gone_before(product_id: str, until_ns: int, unsure: set[str]) -> Change:
+    """That a product is gone which an export lacks; where it may be newer, it is to be read."""
+
     def change(known: Product | None) -> Product | None:
-        if known is not None and (known.updated_ns > until_ns or known.status == merging.GONE):
+        if known is not None and known.status == merging.GONE:
+            return known
+        if known is not None and known.updated_ns > until_ns:
+            unsure.add(product_id)
             return known
         return merging.gone(known, product_id, until_ns)
 

@@ -37,9 +37,11 @@ from services.catalog.domain.due import Intervals
 from services.catalog.engine import Engine
 from services.catalog.gatekeeper import TikTokGatekeeper
 from services.catalog.intake import Intake, Shops
-from services.catalog.lane import LanePart, Means
+from services.catalog.lane import LanePart
+from services.catalog.late import LateWords
 from services.catalog.server import FILTERS, SERVICE, CatalogServer
 from services.catalog.settings import Settings
+from services.catalog.shop_work import Means
 from services.catalog.store import SyncStore
 from tidewire.catalog.v1 import catalog_service_pb2_grpc
 
@@ -89,6 +91,8 @@ async def at_work(
         sending = partial(_sending, settings, base, session, store, api, gatekeeper)
         syncing = _syncing(settings, base, session, store, limiter.limiter)
         lanes = _lanes(settings, base, bases, sending, syncing)
+        for lane in lanes:
+            gates.subscribe(lane.gates_changed)
         _gauges(base, lanes)
         yield (
             engine,
@@ -141,6 +145,7 @@ def _sending(
         metrics=base.metrics,
         log_poll_s=settings.log_poll_s,
         log_patience_s=settings.log_patience_s,
+        late=LateWords(store, base.clock),
         is_owner=is_owner,
     )
 

@@ -7,9 +7,8 @@ wire; 0 means that there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -26,6 +25,10 @@ TAKEN: Final = frozenset(
     {ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW, ItemState.LIVE, ItemState.REJECTED}
 )
 """TikTok has the item as it should be; what its review says of it comes on top."""
+
+
+MAPPING_FAILED: Final = "mapping_failed"
+"""Code of the issue of items that could not be made: a fault of ours."""
 
 
 class SyncIssue(msgspec.Struct, frozen=True, array_like=True):
@@ -63,6 +66,8 @@ class SyncItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     accepted_ns: int = 0
     changed_ns: int = 0
     reviewed_ns: int = 0
+    kept: bool = False
+    """TikTok would not take it out: not asked again before the product is compared anew."""
 
     @property
     def is_in_catalog(self) -> bool:
@@ -77,7 +82,7 @@ class SyncItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def waits_for_delete(self) -> bool:
-        return self.wanted == 0 and self.is_in_catalog
+        return self.wanted == 0 and self.is_in_catalog and not self.kept
 
     @property
     def is_urgent(self) -> bool:
@@ -134,7 +139,7 @@ def planned(
     `encoded` has each item of `mapped` by its id, `inventory_items` the inventory item of each
     variant. Items taken before `resend_before_ns` are to be sent again.
     """
-    known: dict[str, SyncItem] = {one.sku_id: one for one in before.items} if before else {}
+    known = {one.sku_id: _afresh(one) for one in before.items} if before else {}
     items: list[SyncItem] = []
     for item in mapped.items:
         found = encoded[item.sku_id]
@@ -159,6 +164,53 @@ def planned(
     items += [gone for one in known.values() if (gone := _unwanted(one, now_ns)) is not None]
     return SyncProduct(
         product_id=product_id, items=tuple(items), excluded=mapped.excluded, reread=reread
+    )
+
+
+def _afresh(was: SyncItem) -> SyncItem:
+    """An item before it is compared anew: what was given up may be tried again."""
+    if was.kept:
+        was = msgspec.structs.replace(was, kept=False)
+    issues = tuple(one for one in was.issues if one.code != MAPPING_FAILED)
+    if len(issues) == len(was.issues):
+        return was
+    refused = 0 if was.state == ItemState.REFUSED else was.refused
+    return msgspec.structs.replace(was, issues=issues, refused=refused)
+
+
+def unmapped(before: SyncProduct, now_ns: int) -> SyncProduct:
+    """The record of a product whose items could not be made.
+
+    What TikTok has of it stays, and what waited to be sent waits no more; each item says why.
+    """
+    return msgspec.structs.replace(
+        before,
+        items=tuple(
+            _unmapped(one, now_ns) if one.state != ItemState.DELETING else one
+            for one in before.items
+        ),
+    )
+
+
+def _unmapped(was: SyncItem, now_ns: int) -> SyncItem:
+    others = tuple(one for one in was.issues if one.code != MAPPING_FAILED)
+    issue = SyncIssue(
+        IssueSource.MAPPING,
+        was.waits_for_upload or was.state == ItemState.REFUSED,
+        MAPPING_FAILED,
+        "",
+        "the product as it is now cannot be made into items: a fault of this program",
+        "report it with the product; it is tried again when the product changes",
+    )
+    if not was.waits_for_upload:
+        return msgspec.structs.replace(was, issues=(*others, issue))
+    return msgspec.structs.replace(
+        was,
+        state=ItemState.REFUSED,
+        refused=was.wanted,
+        again=False,
+        issues=(issue,),
+        changed_ns=now_ns,
     )
 
 
@@ -222,161 +274,4 @@ def _unwanted(was: SyncItem, now_ns: int) -> SyncItem | None:
         again=False,
         issues=(),
         changed_ns=now_ns,
-    )
-
-
-class Fate(StrEnum):
-    """What became of an item that was sent."""
-
-    TAKEN = "taken"
-    REFUSED = "refused"
-    AGAIN = "again"
-    """It was not taken, and what was wrong was not the item."""
-    UNKNOWN = "unknown"
-    """Nobody knows."""
-    GONE = "gone"
-    """It is out of the catalog."""
-    KEPT = "kept"
-    """It could not be taken out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One item of a submit, as it was sent."""
-
-    product_id: str
-    sku_id: str
-    digest: int
-    availability: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """How one item of a submit ended."""
-
-    sent: Sent
-    fate: Fate
-    issues: tuple[SyncIssue, ...] = ()
-
-
-def settled(before: SyncProduct, ends: Sequence[Settled], now_ns: int) -> SyncProduct:
-    """The record of a product after some of its items' fates are known.
-
-    What changed meanwhile stays wanted: an answer counts for what was sent.
-    """
-    by_id = {end.sent.sku_id: end for end in ends}
-    items = [
-        kept
-        for one in before.items
-        if (kept := _ended(one, by_id[one.sku_id], now_ns) if one.sku_id in by_id else one)
-        is not None
-    ]
-    return msgspec.structs.replace(before, items=tuple(items))
-
-
-def _ended(was: SyncItem, end: Settled, now_ns: int) -> SyncItem | None:
-    match end.fate:
-        case Fate.TAKEN:
-            return _taken(was, end, now_ns)
-        case Fate.REFUSED:
-            return _refused(was, end, now_ns)
-        case Fate.AGAIN:
-            return msgspec.structs.replace(was, issues=end.issues or was.issues)
-        case Fate.UNKNOWN:
-            return msgspec.structs.replace(was, maybe=True, issues=end.issues or was.issues)
-        case Fate.GONE:
-            return _gone(was, now_ns)
-        case Fate.KEPT:
-            return msgspec.structs.replace(was, issues=end.issues, changed_ns=now_ns)
-
-
-def _taken(was: SyncItem, end: Settled, now_ns: int) -> SyncItem:
-    taken = msgspec.structs.replace(
-        was,
-        accepted=end.sent.digest,
-        availability=end.sent.availability,
-        accepted_ns=now_ns,
-        refused=0,
-        maybe=False,
-        again=False,
-    )
-    if was.wanted != end.sent.digest:
-        # Changed, removed or unfit while it was on its way: that state stands.
-        return taken
-    if was.accepted == end.sent.digest and was.state in TAKEN and not end.issues:
-        # Sent again as it was: the review goes on from where it is.
-        return taken
-    state = ItemState.WARNED if end.issues else ItemState.ACCEPTED
-    return msgspec.structs.replace(
-        taken, state=state, issues=end.issues, changed_ns=now_ns, reviewed_ns=0
-    )
-
-
-def _refused(was: SyncItem, end: Settled, now_ns: int) -> SyncItem | None:
-    # An earlier request with it may have arrived all the same, so `maybe` stands.
-    refused = msgspec.structs.replace(was, refused=end.sent.digest, again=False)
-    if was.wanted == end.sent.digest:
-        return msgspec.structs.replace(
-            refused, state=ItemState.REFUSED, issues=end.issues, changed_ns=now_ns
-        )
-    if was.wanted == 0 and not refused.is_in_catalog and was.state == ItemState.DELETING:
-        return None
-    return refused
-
-
-def _gone(was: SyncItem, now_ns: int) -> SyncItem | None:
-    out = msgspec.structs.replace(was, accepted=0, availability=0, accepted_ns=0, maybe=False)
-    if was.wanted or was.state == ItemState.REFUSED:
-        # It came back meanwhile, or is kept to say why it is not there.
-        return out
-    return (
-        None if was.state == ItemState.DELETING else msgspec.structs.replace(out, changed_ns=now_ns)
-    )
-
-
-def looked_at(
-    before: SyncProduct,
-    found: Mapping[str, tuple[ItemState | None, tuple[SyncIssue, ...]]],
-    now_ns: int,
-) -> SyncProduct:
-    """The record after TikTok's review was asked about some items.
-
-    A state of None: TikTok does not have the item although it had taken it. It is sent again.
-    """
-    items = []
-    for one in before.items:
-        if one.sku_id not in found or one.state not in TAKEN:
-            items.append(one)
-            continue
-        state, issues = found[one.sku_id]
-        if state is None:
-            items.append(
-                msgspec.structs.replace(
-                    one, accepted=0, availability=0, state=ItemState.PENDING, changed_ns=now_ns
-                )
-            )
-            continue
-        warnings = tuple(issue for issue in one.issues if issue.source == IssueSource.TIKTOK)
-        changed = state != one.state
-        items.append(
-            msgspec.structs.replace(
-                one,
-                state=state,
-                issues=warnings + issues,
-                reviewed_ns=now_ns,
-                changed_ns=now_ns if changed else one.changed_ns,
-            )
-        )
-    return msgspec.structs.replace(before, items=tuple(items))
-
-
-def marked_maybe(before: SyncProduct, sku_ids: Iterable[str]) -> SyncProduct:
-    """The record where a request with these items may have left before its sender was lost."""
-    names = frozenset(sku_ids)
-    return msgspec.structs.replace(
-        before,
-        items=tuple(
-            msgspec.structs.replace(one, maybe=True) if one.sku_id in names else one
-            for one in before.items
-        ),
     )

@@ -96,11 +96,21 @@ class Waiting:
         self._unseen.update(dict.fromkeys(self._known))
 
     def looked_at(self, product_id: str) -> None:
-        """All items of a product have a review that has ended."""
-        self._unseen.pop(product_id, None)
+        """A product was looked at: no more where the reviews of all its items have ended."""
+        _, states = self._known.get(product_id, ((), ()))
+        if not any(state in _UNDER_REVIEW for state in states):
+            self._unseen.pop(product_id, None)
 
-    def note(self, record: SyncProduct, now_s: float) -> None:
-        """Takes in a product's record after it was written."""
+    @property
+    def oldest_s(self) -> float | None:
+        """Since when the product waits that has waited longest; None while none does."""
+        return next((one.since_s for one in self._products.values()), None)
+
+    def note(self, record: SyncProduct, now_s: float, *, renewed: bool = False) -> None:
+        """Takes in a product's record after it was written or read.
+
+        `renewed`: what was waited for has come, and what waits now is newer.
+        """
         product_id = record.product_id
         self._forget(product_id)
         ids = tuple(one.sku_id for one in record.items)
@@ -115,6 +125,8 @@ class Waiting:
         uploads = sum(one.waits_for_upload for one in record.items)
         deletes = sum(one.waits_for_delete for one in record.items)
         urgent = any(one.is_urgent for one in record.items)
+        if renewed:
+            self._leave(product_id)
         self._wait(product_id, uploads, deletes, now_s, urgent=urgent)
 
     def _wait(
@@ -127,13 +139,12 @@ class Waiting:
         urgent: bool,
     ) -> None:
         was = self._products.get(product_id)
+        if not uploads and not deletes:
+            self._leave(product_id)
+            return
         if was is not None:
             self._totals.uploads -= was.uploads
             self._totals.deletes -= was.deletes
-        if not uploads and not deletes:
-            self._products.pop(product_id, None)
-            self._urgent.pop(product_id, None)
-            return
         since_s = was.since_s if was else now_s
         self._products[product_id] = _Waits(since_s, uploads, deletes, urgent)
         self._totals.uploads += uploads
@@ -142,6 +153,13 @@ class Waiting:
             self._urgent.setdefault(product_id)
         else:
             self._urgent.pop(product_id, None)
+
+    def _leave(self, product_id: str) -> None:
+        was = self._products.pop(product_id, None)
+        if was is not None:
+            self._totals.uploads -= was.uploads
+            self._totals.deletes -= was.deletes
+        self._urgent.pop(product_id, None)
 
     def _forget(self, product_id: str) -> None:
         ids, states = self._known.pop(product_id, ((), ()))

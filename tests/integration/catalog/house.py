@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +43,7 @@ from sandbox.tiktok.catalog.shelf import Line
 from sandbox.tiktok.config import Grant, SandboxConfig
 from services.catalog.engine import Engine
 from services.catalog.settings import Settings
-from services.catalog.views import SyncView
+from services.catalog.views import CatalogView, SyncView
 from services.catalog.wiring import at_work
 from services.ingest.normalize import DeliveryMeta, Normalized, ShopContext, apply, normalize
 from tests.fakes.nats_server import NatsServer
@@ -129,6 +129,40 @@ class House:
         settings = msgspec.structs.replace(PROMPT, **changes)
         self.tiktok.catalogs.book.make(catalog_id, settings)
 
+    def behave(self, catalog_id: str = "7001", **changes: Any) -> None:
+        """Has a catalog at TikTok behave differently from now on."""
+        catalog = self.tiktok.catalogs.book.get(catalog_id)
+        assert catalog is not None
+        catalog.change(msgspec.structs.replace(catalog.settings, **changes))
+
+    def fault(self, effect: Mapping[str, Any], what: str = "product/", **limits: Any) -> None:
+        """Has TikTok's catalog fail; `limits` are those of a fault, and `sku` a pattern."""
+        match = {"path": f"/open_api/v1.3/catalog/{what}"}
+        if "sku" in limits:
+            match["sku"] = limits.pop("sku")
+        script = msgspec.json.encode({"match": match, "effect": dict(effect), **limits})
+        self.tiktok.faults.post(script, CLOCK.monotonic_s())
+
+    async def view(self, engine: Engine, catalog_id: str = "7001") -> CatalogView:
+        """How a catalog is, as the service tells it."""
+        status = await engine.status(SHOP)
+        return next(one for one in status.catalogs if one.catalog_id == catalog_id)
+
+    async def sees(
+        self, engine: Engine, holds: Callable[[CatalogView], bool], what: str = "", **whom: str
+    ) -> CatalogView:
+        """How a catalog is as soon as `holds` does."""
+        seen: list[CatalogView] = []
+
+        async def found() -> bool:
+            view = await self.view(engine, **whom)
+            if holds(view):
+                seen.append(view)
+            return bool(seen)
+
+        await eventually(found, what or "the catalog is as awaited", within_s=30)
+        return seen[0]
+
     def compared(self, catalog_id: str = "7001", **market: str) -> dict[str, Any]:
         """How TikTok's catalog differs from the shop, as the simulators know both."""
         whom = {"country": "US", "currency": "USD", "language": "en"} | market
@@ -202,6 +236,23 @@ class House:
                 await stack.enter_async_context(running(part))
             yield engine
 
+    @asynccontextmanager
+    async def doomed(self, **changes: Any) -> AsyncIterator[Engine]:
+        """The service at work; killed at the end: nothing is finished and nothing is given up."""
+        settings = replace(self.settings, **changes)
+        base = self._foundation(settings)
+        async with at_work(settings, base) as (engine, parts):
+            tasks = [
+                asyncio.create_task(part.run(lambda: None))
+                for part in (base.connections, *parts.values())
+            ]
+            try:
+                yield engine
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+
     def _foundation(self, settings: Settings) -> Foundation:
         keys = MemoryKeySource()
         return Foundation(
@@ -214,7 +265,7 @@ class House:
             nats_closed=asyncio.Event(),
             declared_limits=DeclaredLimits(settings.limits),
             rpc=settings,
-            connections=FileConnections(self.connections_file),
+            connections=FileConnections(self.connections_file, poll_s=0.1),
             keys=keys,
             vault=Vault(keys),
             followers={},
@@ -234,9 +285,18 @@ async def opened(nats: Client, server: NatsServer, folder: Path) -> AsyncIterato
     desk = Desk(CLOCK)
     grant = Grant(catalogs=frozenset({"7001", "7002", "7003"}))
     tiktok = TikTokSandbox(
-        SandboxConfig(tokens={"token-of-tiktok": grant}, catalog_defaults=PROMPT), CLOCK, desk
+        SandboxConfig(
+            tokens={"token-of-tiktok": grant, "new-token-of-tiktok": grant},
+            catalog_defaults=PROMPT,
+        ),
+        CLOCK,
+        desk,
     )
-    shopify = ShopifyAdminSandbox(AdminConfig(tokens={DOMAIN: "shpat_example"}), CLOCK, desk)
+    shopify = ShopifyAdminSandbox(
+        AdminConfig(tokens={DOMAIN: "shpat_example"}, capacity=20_000, restore_per_s=10_000),
+        CLOCK,
+        desk,
+    )
     app = tiktok.app()
     shopify.add_routes(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, max_line_size=65_536)

@@ -8,21 +8,17 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.catalog.domain.items import Mapped, Refusal
-from services.catalog.domain.states import IssueSource, ItemState
-from services.catalog.domain.sync import (
-    Encoded,
+from services.catalog.domain.fates import (
     Fate,
     Sent,
     Settled,
-    SyncIssue,
-    SyncItem,
-    SyncProduct,
     looked_at,
     marked_maybe,
-    planned,
     settled,
 )
+from services.catalog.domain.items import Mapped, Refusal
+from services.catalog.domain.states import IssueSource, ItemState
+from services.catalog.domain.sync import Encoded, SyncIssue, SyncItem, SyncProduct, planned
 from tests.unit.catalog.items_of import item
 
 WARNING = SyncIssue(IssueSource.TIKTOK, False, "", "age_group", "Invalid value")  # noqa: FBT003  # a row
@@ -151,7 +147,7 @@ def test_an_item_that_never_arrived_is_forgotten_at_once() -> None:
 
 def test_an_item_that_goes_while_it_is_on_its_way_is_taken_out_afterwards() -> None:
     sent = Sent("1", "A", 7, 1)
-    record = marked_maybe(plan(None, {"A": 7}), ["A"])
+    record = marked_maybe(plan(None, {"A": 7}), [Sent("1", "A", 7, 1)], 15)
     leaving = plan(record, {})
     assert only(leaving, "A").waits_for_delete
 
@@ -217,7 +213,7 @@ def test_a_review_changes_the_state_and_keeps_the_warnings() -> None:
     warned = end(plan(None, {"A": 7}), "A", Fate.TAKEN, WARNING)
     reason = msgspec.structs.replace(ERROR, source=IssueSource.REVIEW, field="")
 
-    after = looked_at(warned, {"A": (ItemState.REJECTED, (reason,))}, 90)
+    after = looked_at(warned, {"A": (ItemState.REJECTED, (reason,))}, 85, 90)
 
     assert only(after, "A").state == ItemState.REJECTED
     assert only(after, "A").issues == (WARNING, reason)
@@ -227,7 +223,7 @@ def test_a_review_changes_the_state_and_keeps_the_warnings() -> None:
 def test_what_tiktok_has_lost_is_sent_again() -> None:
     taken = end(plan(None, {"A": 7}), "A", Fate.TAKEN)
 
-    after = looked_at(taken, {"A": (None, ())}, 90)
+    after = looked_at(taken, {"A": (None, ())}, 85, 90)
 
     assert only(after, "A").waits_for_upload
     assert only(after, "A").state == ItemState.PENDING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from services.catalog.domain.states import ItemState
@@ -104,6 +105,10 @@ def test_what_tiktok_reviews_is_looked_at_until_it_has_ended(waiting: Waiting) -
     waiting.note(product("1", taken("A")), 10.0)
     assert waiting.unseen == ["1"]
 
+    waiting.looked_at("1")
+    assert waiting.unseen == ["1"], "taken while TikTok was asked"
+
+    waiting.note(product("1", msgspec.structs.replace(taken("A"), state=ItemState.LIVE)), 11.0)
     waiting.looked_at("1")
     assert waiting.unseen == []
 

@@ -1,0 +1,94 @@
+"""Who does the work of a lane: one process at a time, and the next one when it is lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+from libs.bus import subjects
+from libs.bus.api import js_api
+from sandbox.shopify.catalog_changes import Changes
+from sandbox.shopify.catalog_plan import CatalogPlan
+from services.catalog.domain.states import SyncKind, SyncPhase
+from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House
+from tests.integration.ingest.harness import eventually
+
+PLAN = CatalogPlan(shop=DOMAIN, variants=60, odd=())
+
+
+def now_s() -> int:
+    return int(CLOCK.now_ns() / 1e9)
+
+
+async def expired(house: House) -> None:
+    """The leases of a killed owner run out, as they do after 15 s."""
+    await js_api(house.nats, f"STREAM.PURGE.{subjects.bucket_stream(subjects.LEASES)}", {})
+
+
+async def test_two_services_share_the_lanes_and_nothing_is_sent_twice(house: House) -> None:
+    shop = house.stock(PLAN)
+    async with house.running() as one, house.running() as other:
+        await house.rested(one)
+        await house.equal()
+        await other.start(SHOP, SyncKind.FULL)
+        progress = await house.rested(other)
+        await house.told(Changes(shop, Random(2)).change_price(now_s()))
+        await house.equal()
+
+    assert progress.items_changed == 0
+    assert sum(each.items for each in house.submits()) == len(shop.variants) + 1
+
+
+async def test_the_lane_of_a_killed_owner_is_taken_over_with_its_sync_and_its_submit(
+    house: House,
+) -> None:
+    house.stock(PLAN)
+    house.make_catalog("7001", ingestion_ms=300)
+    async with house.doomed():
+        await eventually(lambda: _has_submitted(house), "something is in flight")
+    await expired(house)
+
+    async with house.running() as engine:
+        progress = await house.rested(engine)
+        await house.equal()
+
+    assert progress.phase is SyncPhase.DONE
+
+
+async def _has_submitted(house: House) -> bool:
+    return bool(house.submits())
+
+
+async def test_while_the_lease_of_a_killed_owner_lasts_nobody_takes_its_lane(
+    house: House,
+) -> None:
+    shop = house.stock(PLAN)
+    async with house.doomed() as first:
+        await house.rested(first)
+    async with house.running() as engine:
+        await house.told(Changes(shop, Random(2)).change_price(now_s()))
+        submits = len(house.submits())
+        assert (await engine.start(SHOP, SyncKind.REMAP)).progress.phase is SyncPhase.QUEUED
+        await expired(house)
+
+        await house.equal()
+        progress = await house.rested(engine)
+        assert progress.kind is SyncKind.REMAP
+        assert len(house.submits()) == submits + 1
+
+
+async def test_an_owner_that_was_paused_cannot_overwrite_its_successor(house: House) -> None:
+    shop = house.stock(PLAN)
+    async with house.doomed() as stale:
+        await house.rested(stale)
+        # The first believes for some seconds that the lane is its own still.
+        await expired(house)
+        async with house.running() as engine:
+            changes = Changes(shop, Random(2))
+            for kind in ("price", "stock", "delete", "price", "text", "stock"):
+                await house.told(changes.one(kind, now_s()))
+            await house.equal()
+            await engine.start(SHOP, SyncKind.FULL)
+            progress = await house.rested(engine)
+
+            assert progress.items_changed == 0
+            await house.equal()
