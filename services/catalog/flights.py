@@ -12,6 +12,7 @@ from services.catalog import keys, records
 from services.catalog.comparing import Outgoing
 from services.catalog.domain.fates import Sent
 from services.catalog.domain.waiting import Act
+from services.catalog.late import KEPT_S
 from services.catalog.records import Flight, FlightItem
 from services.catalog.store import SyncStore
 
@@ -48,7 +49,19 @@ class Flights:
             ServiceError: RETRYABLE, where NATS does not answer.
         """
         stored = await self._store.read(self._late_name)
-        return records.flight(stored.data) if stored is not None and stored.data else None
+        if stored is None or not stored.data:
+            return None
+        flight = records.flight(stored.data)
+        return None if flight.over else flight
+
+    async def late_seen_to(self, flight: Flight) -> None:
+        """What was sent late need not be seen to again.
+
+        Raises:
+            ServiceError: RETRYABLE, where NATS does not answer.
+        """
+        over = Flight(act=flight.act, items=(), sent_ns=flight.sent_ns, over=True)
+        await self._store.put(self._late_name, records.encode(over), None, ttl_s=KEPT_S)
 
     async def take_off(self, act: Act, items: Sequence[Outgoing], now_ns: int) -> None:
         """A request with these items is about to leave.

@@ -20,7 +20,7 @@ from services.catalog.store import SyncStore
 
 _log = structlog.stdlib.get_logger()
 
-_KEPT_S: Final = 600
+KEPT_S: Final = 600
 """So long an owner that takes the lane over hears of it."""
 
 _TRIES: Final = 60
@@ -46,7 +46,7 @@ class LateWords:
     async def _told(self, name: str, flight: Flight) -> None:
         for _ in range(_TRIES):
             try:
-                await self._store.put(name, records.encode(flight), None, ttl_s=_KEPT_S)
+                await self._store.put(name, records.encode(flight), None, ttl_s=KEPT_S)
             except ServiceError:
                 await self._clock.sleep(_AGAIN_S)
             else:

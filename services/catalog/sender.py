@@ -157,8 +157,9 @@ class Sender:
 
     def sent_late(self, flight: Flight) -> None:
         """Somebody who owned the lane before has sent this only now, over what is newer perhaps."""
-        self._sent_late.append(flight)
-        self._catalog.woken.set()
+        if not flight.over:
+            self._sent_late.append(flight)
+            self._catalog.woken.set()
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -222,8 +223,10 @@ class Sender:
             return
         if self._sent_late:
             # After what was under way: its end says nothing of what came behind it.
-            await self._book.doubt(self._id, sent_of(self._sent_late[0]))
+            late = self._sent_late[0]
+            await self._book.doubt(self._id, sent_of(late))
             self._sent_late.popleft()
+            await self._flights.late_seen_to(late)
             return
         self._held = self._in_the_way()
         if self._held is not None:
