@@ -56,6 +56,13 @@ def sync(
             " resend: as remap, and send everything again."
         ),
     ] = Kind.FULL,
+    take_out_many: Annotated[
+        bool,
+        typer.Option(
+            "--take-out-many",
+            help="What is gone from the shop is taken out even where that is most of it.",
+        ),
+    ] = False,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Only begin it, do not follow it.")
     ] = False,
@@ -66,7 +73,9 @@ def sync(
     from cli.catalog_sync import Wish  # noqa: PLC0415
     from cli.catalog_sync import sync as begin  # noqa: PLC0415
 
-    wish = Wish(shop=_handle(shop), kind=_KINDS[kind], wait=not no_wait)
+    wish = Wish(
+        shop=_handle(shop), kind=_KINDS[kind], wait=not no_wait, take_out_many=take_out_many
+    )
     view = View(as_json=as_json)
     _do(address, lambda service: begin(service, view, wish))
 

@@ -43,6 +43,7 @@ class Wish:
     shop: str
     kind: pb.SyncKind.ValueType
     wait: bool
+    take_out_many: bool = False
 
 
 class Shown(Protocol):
@@ -54,7 +55,7 @@ class Shown(Protocol):
 
 async def sync(service: Service, view: View, wish: Wish) -> int:
     """Starts a sync and follows it; 1 where it failed or was not seen to end."""
-    request = pb.StartSyncRequest(shop=wish.shop, kind=wish.kind)
+    request = pb.StartSyncRequest(shop=wish.shop, kind=wish.kind, take_out_many=wish.take_out_many)
     started: pb.StartSyncResponse = await service.ask("StartSync", request)
     if not wish.wait:
         _tell_started(view, wish.shop, started)

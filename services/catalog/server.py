@@ -46,7 +46,9 @@ class CatalogServer(catalog_service_pb2_grpc.CatalogServiceServicer):
     ) -> pb.StartSyncResponse:
         """The sync that is under way now, begun by this or before."""
         kind = SyncKind(request.kind or pb.SYNC_KIND_FULL)
-        started = await self._views.start(_handle(request.shop), kind)
+        started = await self._views.start(
+            _handle(request.shop), kind, take_out_many=request.take_out_many
+        )
         return pb.StartSyncResponse(progress=_progress(started.progress), joined=started.joined)
 
     async def WatchSync(  # noqa: N802

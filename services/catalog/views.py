@@ -194,8 +194,11 @@ class CatalogViews(Protocol):
             ServiceError: PERMANENT, ITEM_NOT_FOUND, path `item`; says what to try.
         """
 
-    async def start(self, shop: str, kind: SyncKind) -> Started:
-        """Starts a sync, or joins the one under way."""
+    async def start(self, shop: str, kind: SyncKind, *, take_out_many: bool = False) -> Started:
+        """Starts a sync, or joins the one under way.
+
+        `take_out_many`: that most products are gone is right, and they are to be taken out.
+        """
 
     def watch(self, shop: str) -> AsyncIterator[ShopSync]:
         """How the shop is: at once, then with each change, until its sync has come to rest.

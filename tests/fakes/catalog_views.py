@@ -180,8 +180,8 @@ class FakeCatalogViews:
             raise permanent(ITEM_NOT_FOUND, f"{shop} has no such item: try its SKU", path="item")
         return self.story
 
-    async def start(self, shop: str, kind: SyncKind) -> Started:
-        self.calls.append(("start", shop, kind))
+    async def start(self, shop: str, kind: SyncKind, *, take_out_many: bool = False) -> Started:
+        self.calls.append(("start", shop, kind, *(["take_out_many"] if take_out_many else [])))
         await self.status(shop)
         if self.refused is not None:
             raise self.refused

@@ -89,6 +89,7 @@ class House:
     settings: Settings
     connections_file: Path
     metrics: Metrics = field(default_factory=Metrics)
+    keys: MemoryKeySource = field(default_factory=MemoryKeySource)
 
     @property
     def shelf(self) -> CatalogShop:
@@ -219,7 +220,7 @@ class House:
             deleted=view.deleted,
         )
         if view.message is not None:
-            vault = Vault(MemoryKeySource())
+            vault = Vault(self.keys)
             await vault.prepare([SHOP])
             record.payload.CopyFrom(vault.seal(view.message, SHOP))
         name = subjects.state(resources.NAMES[view.kind], SHOP, view.resource_id)
@@ -254,7 +255,6 @@ class House:
                 await asyncio.wait(tasks)
 
     def _foundation(self, settings: Settings) -> Foundation:
-        keys = MemoryKeySource()
         return Foundation(
             nats=self.nats,
             clock=CLOCK,
@@ -266,8 +266,8 @@ class House:
             declared_limits=DeclaredLimits(settings.limits),
             rpc=settings,
             connections=FileConnections(self.connections_file, poll_s=0.1),
-            keys=keys,
-            vault=Vault(keys),
+            keys=self.keys,
+            vault=Vault(self.keys),
             followers={},
         )
 

@@ -318,6 +318,16 @@ async def test_a_sync_that_is_not_waited_for_is_only_begun(terminal: Terminal) -
     assert not terminal.views.left.is_set()
 
 
+async def test_that_most_of_a_shop_may_be_taken_out_is_said_with_the_sync(
+    terminal: Terminal,
+) -> None:
+    much = Wish(shop="acme", kind=pb.SYNC_KIND_FULL, wait=False, take_out_many=True)
+
+    assert await sync(terminal.service, terminal.view(), much) == 0
+
+    assert ("start", "acme", SyncKind.FULL, "take_out_many") in terminal.views.calls
+
+
 async def test_a_sync_that_was_given_up_ends_with_one_and_why(
     terminal: Terminal, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,12 @@ async def test_a_sync_that_says_no_kind_is_a_full_one_and_one_under_way_is_joine
     ]
 
 
+async def test_that_most_of_a_shop_may_be_taken_out_is_passed_on(desk: Desk) -> None:
+    await desk.ask("StartSync", pb.StartSyncRequest(shop="acme", take_out_many=True))
+
+    assert desk.views.calls == [("start", "acme", SyncKind.FULL, "take_out_many")]
+
+
 async def test_a_watch_tells_each_change_and_ends_with_the_sync(desk: Desk) -> None:
     phases = (SyncPhase.EXPORTING, SyncPhase.COMPARING, SyncPhase.DONE)
     desk.views.upcoming = [

@@ -444,19 +444,25 @@ class StartSyncRequest(_message.Message):
 
     SHOP_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    TAKE_OUT_MANY_FIELD_NUMBER: _builtins.int
     shop: _builtins.str
     """The shop's handle."""
     kind: Global___SyncKind.ValueType
     """Why."""
+    take_out_many: _builtins.bool
+    """Takes out what is gone from the shop even where that is most of it; else such a sync is given
+    up, because an error is likelier. Of no effect on a sync that is joined.
+    """
     def __init__(
         self,
         *,
         shop: _builtins.str = ...,
         kind: Global___SyncKind.ValueType = ...,
+        take_out_many: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "shop", b"shop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "shop", b"shop", "take_out_many", b"take_out_many"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
