@@ -15,12 +15,10 @@ from cli.demo.shelves import KIND, SANDBOX_CATALOG, CatalogChoice, Shelf
 from cli.stack import Stack
 from libs.clock import Clock
 from libs.errors import ServiceError, permanent
-from libs.rpc.client import call, channel
-from libs.settings import Address
+from libs.rpc.client import call
 from sandbox.shopify.model import Delivery
 from sandbox.shopify.sender import Manners, Sent, send_all
 from tidewire.catalog.v1 import catalog_service_pb2 as pb
-from tidewire.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 
 CALL_S: Final = 30.0
 _HTTP: Final = aiohttp.ClientTimeout(total=60)
@@ -100,8 +98,14 @@ class CatalogPlay:
     """Makes the shops, changes them, and waits until TikTok has what they sell."""
 
     def __init__(
-        self, stack: Stack, shelves: Sequence[Shelf], session: aiohttp.ClientSession, clock: Clock
+        self,
+        stack: Stack,
+        stub: Any,
+        shelves: Sequence[Shelf],
+        session: aiohttp.ClientSession,
+        clock: Clock,
     ) -> None:
+        """`stub` is that of the stack's `CatalogService`."""
         self.shelves = shelves
         self.changed = Changed()
         self.judge = Judge(stack.sandbox_url, session)
@@ -109,6 +113,7 @@ class CatalogPlay:
         """The first sync of each shop, by handle."""
 
         self._stack = stack
+        self._stub = stub
         self._clock = clock
         self._seed = 0
 
@@ -165,10 +170,7 @@ class CatalogPlay:
         Raises:
             ServiceError: as `libs.rpc.client.call` does.
         """
-        address = Address("127.0.0.1", self._stack.ports.grpc["catalog"])
-        async with channel(address, self._stack.operator) as opened:
-            stub = CatalogServiceStub(opened)
-            return await call(getattr(stub, method), request, timeout_s=CALL_S)
+        return await call(getattr(self._stub, method), request, timeout_s=CALL_S)
 
     async def _change(self, shelf: Shelf, *, is_at_rest: bool) -> None:
         """Half of a shop's changes, at a steady pace, told of as Shopify does."""
@@ -222,7 +224,7 @@ class CatalogPlay:
                 say(told((await self.statuses()).values()))
             except ServiceError:
                 say("no answer")
-            await self._clock.sleep(_LOOK_EVERY_S)
+            await self._clock.sleep(2 * _LOOK_EVERY_S)
 
     async def _differing(self) -> str:
         for shelf in self.shelves:

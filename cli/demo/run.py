@@ -37,12 +37,15 @@ from libs.connections import shop_handle
 from libs.errors import ServiceError
 from libs.foundation import connected as nats_connected
 from libs.http.session import http_session
+from libs.rpc.client import channel
+from libs.settings import Address
 from libs.telemetry import TRACES_FOLDER
 from sandbox.shopify.corpus import corpus_deliveries
 from sandbox.shopify.model import Delivery, Shop
 from sandbox.shopify.oracle import Expected
 from sandbox.shopify.sender import SendReport, send_all
 from sandbox.shopify.storm import DELIVERIES_MIN, default_shops, make_storm
+from tidewire.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
 
 _CLOCK: Final = SystemClock()
 
@@ -124,18 +127,27 @@ async def _perform(
         )
         # One after the other: were the plan to fail first, processes would start behind our back.
         await stack.start_all()
-        play = CatalogPlay(stack, shelves, session, _CLOCK)
-        all_shops = [*shops, *(shelf.shop for shelf in shelves)]
-        connected, _ = await asyncio.gather(connect_all(stack, all_shops, pixels), play.prepare())
-        catalogs = [one for shelf in shelves for one in shelf.catalogs]
-        connected += await connect_catalogs(stack, catalogs)
-        console.print(f"Connected {connected} stores, pixels, catalogs by OAuth, in a browser")
-        plan = await making
-        console.print(
-            f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops, while"
-            f" {len(catalogs)} catalogs are filled from {wish.variants:,} variants and more"
-        )
-        return await _storm(stack, plan, pixels, play, session, console)
+        address = Address("127.0.0.1", stack.ports.grpc["catalog"])
+        async with channel(address, stack.operator) as opened:
+            play = CatalogPlay(stack, CatalogServiceStub(opened), shelves, session, _CLOCK)
+            connected = await _connect(stack, shops, pixels, play)
+            console.print(f"Connected {connected} stores, pixels, catalogs by OAuth, in a browser")
+            plan = await making
+            console.print(
+                f"Sending {len(plan.deliveries):,} deliveries of {len(shops)} shops, while"
+                f" catalogs are filled from {wish.variants:,} variants and more"
+            )
+            return await _storm(stack, plan, pixels, play, session, console)
+
+
+async def _connect(
+    stack: Stack, shops: Sequence[Shop], pixels: Sequence[PixelPlan], play: CatalogPlay
+) -> int:
+    """Connects everything; how many connections that makes."""
+    stores = [*shops, *(shelf.shop for shelf in play.shelves)]
+    connected, _ = await asyncio.gather(connect_all(stack, stores, pixels), play.prepare())
+    catalogs = [one for shelf in play.shelves for one in shelf.catalogs]
+    return connected + await connect_catalogs(stack, catalogs)
 
 
 def _make_plan(wish: Wish, shops: tuple[Shop, ...], now: datetime, root: Path | None) -> Plan:
