@@ -1,4 +1,4 @@
-"""The shops of one lane, worked by one process at a time: taken over, tended, given up."""
+"""All that is done for one shop by the owner of its lane: its syncs, senders, reviews, reads."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class ShopWork:
 
     def _mapped_as(self) -> str:
         settings = [
-            sorted((name, _written(value)) for name, value in asdict(one.settings).items())
+            sorted((name, written(value)) for name, value in asdict(one.settings).items())
             for _, one in sorted(self.book.catalogs.items())
         ]
         converts = any(
@@ -262,7 +262,7 @@ class ShopWork:
         await over(self._tasks.pop(name, []))
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """The same text for the same value in every process."""
     return repr(sorted(value)) if isinstance(value, frozenset) else repr(value)
 

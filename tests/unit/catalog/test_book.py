@@ -1,0 +1,180 @@
+"""A shop's book when writes are lost, mappings fail, and products come and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from libs.bus.commit_log import Entry
+from libs.errors import ServiceError
+from services.catalog import keys, records
+from services.catalog.domain.fates import Fate, Sent, Settled
+from services.catalog.domain.states import ItemState
+from services.catalog.domain.sync import MAPPING_FAILED
+from services.catalog.domain.waiting import Act
+from services.catalog.mapper import Basis
+from tests.unit.catalog.engine_parts import ID, Rig, shoe, until
+from tests.unit.catalog.goods import SHOP, TODAY, product, variant
+
+GONE: dict[str, Any] = {"status": "deleted", "published": False, "variants": ()}
+
+
+def taken(rig: Rig, product_id: str = "1") -> list[Settled]:
+    items = rig.record(product_id).items
+    return [
+        Settled(Sent(product_id, one.sku_id, one.wanted, one.wanted_availability), Fate.TAKEN)
+        for one in items
+    ]
+
+
+async def test_what_was_written_unheard_is_known_when_it_is_told_again() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    rig.log.unheard = 1
+    with pytest.raises(ServiceError):
+        await rig.has(shoe())
+    assert catalog.waiting.pending() == 0
+
+    await rig.has(shoe())
+
+    assert catalog.waiting.pending() == 1
+
+
+async def test_an_item_taken_out_unheard_is_not_waited_for() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    await rig.has(shoe())
+    await rig.book.settle(ID, taken(rig))
+    await rig.has(shoe(**GONE))
+    (going,) = await rig.book.outgoing(ID, Act.DELETE, 10)
+    gone = [Settled(going.sent, Fate.GONE)]
+    rig.log.unheard = 1
+    with pytest.raises(ServiceError):
+        await rig.book.settle(ID, gone)
+    assert catalog.waiting.pending() == 1
+
+    await rig.book.settle(ID, gone)
+
+    assert catalog.waiting.pending() == 0
+
+
+async def test_what_another_owner_has_settled_is_seen_when_it_is_to_be_sent() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    await rig.has(shoe())
+    other = rig.new_book()
+    await rig.opened(other)
+    await other.settle(ID, taken(rig))
+    assert catalog.waiting.pending() == 1
+
+    assert await rig.book.outgoing(ID, Act.UPLOAD, 10) == []
+
+    assert catalog.waiting.pending() == 0
+
+
+async def test_a_write_that_another_owner_has_come_before_is_made_on_what_is_there_now() -> None:
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe())
+    name = keys.sync("example", ID, "1")
+    commit = rig.log.commit
+
+    async def overtaken(entries: list[Entry]) -> int:
+        rig.log.commit = commit  # type: ignore[method-assign]
+        other = rig.new_book()
+        await rig.opened(other)
+        await other.settle(ID, taken(rig))
+        return await commit(entries)
+
+    rig.log.commit = overtaken  # type: ignore[method-assign,assignment]
+    await rig.has(shoe(title="Other"))
+
+    (item,) = records.sync_product(rig.log.newest[name].data).items
+    assert item.accepted
+    assert item.wanted != item.accepted
+
+
+async def test_all_items_that_are_compared_are_counted_and_only_those_that_differ_as_changed() -> (
+    None
+):
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe("1"), shoe("2"))
+    await rig.book.settle(ID, [*taken(rig, "1"), *taken(rig, "2")])
+
+    changes = {"1": lambda _: shoe("1"), "2": lambda _: shoe("2", title="Other")}
+    counted = await rig.book.take(changes, anew=True)
+
+    assert (counted.items, counted.changed) == (2, 1)
+
+
+async def test_a_product_that_cannot_be_mapped_says_so_and_keeps_nothing_waiting() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    sender = rig.sender(catalog)
+    await rig.has(shoe("1"), shoe("2"))
+    good = rig.basis
+    rig.basis = Basis(None, None, TODAY)  # type: ignore[arg-type]  # what no mapping can do with
+
+    await until(lambda: catalog.waiting.pending() == 0, sender)
+
+    (item,) = rig.record().items
+    assert (item.state, item.issues[0].code) == (ItemState.REFUSED, MAPPING_FAILED)
+    assert not rig.tiktok.submits
+    rig.basis = good
+    await rig.has(shoe("1"), shoe("2"), anew=True)
+    await until(lambda: rig.record().items[0].state == ItemState.ACCEPTED, sender)
+    assert rig.record().items[0].issues == ()
+
+
+async def test_a_change_that_fails_costs_its_product_alone() -> None:
+    rig = Rig()
+    await rig.opened()
+    changes = {"1": lambda _: 1 / 0, "2": lambda _: shoe("2")}
+
+    await rig.book.take(changes)  # type: ignore[arg-type]
+
+    assert keys.source("example", "1") not in rig.log.newest
+    assert rig.record("2").items
+
+
+async def test_other_rates_or_rules_are_seen_before_what_waits_is_sent() -> None:
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe())
+    before = rig.record().items[0].wanted
+    rig.basis = Basis(replace(SHOP, domain="new.example"), None, TODAY)
+
+    assert await rig.book.outgoing(ID, Act.UPLOAD, 10) == []
+    (one,) = await rig.book.outgoing(ID, Act.UPLOAD, 10)
+
+    assert one.sent.digest == rig.record().items[0].wanted != before
+    assert b"new.example" in one.body
+
+
+async def test_a_product_that_is_gone_takes_its_stock_from_memory() -> None:
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe())
+    assert rig.book.product_of("201") == "1"
+
+    await rig.has(shoe(**GONE))
+
+    assert rig.book.product_of("201") is None
+
+
+async def test_an_id_that_has_gone_to_another_product_is_not_taken_out_for_the_first() -> None:
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe("1"))
+    late = taken(rig, "1")
+    await rig.has(shoe("1", **GONE))
+    heir = variant(variant_id="109", sku="SHOE-1", inventory_item_id="209")
+    await rig.has(product(heir, product_id="2"))
+
+    await rig.book.settle(ID, late)
+
+    assert rig.record("1").items == ()
+    assert rig.record("2").items[0].sku_id == "SHOE-1"
