@@ -312,6 +312,15 @@ def test_a_delivery_of_which_no_rule_decides_may_be_dead_or_alive() -> None:
     assert _failed(dead) == []
 
 
+def test_what_the_simulator_tells_on_its_own_is_nobody_s_delivery() -> None:
+    world = _world()
+    own = _seen("00000000-0000-4000-8000-000000000001")
+
+    found = judge(replace(world, seen=[*world.seen, own]))
+
+    assert [check.name for check in found if not check.passed] == []
+
+
 def test_an_amount_may_be_left_out_where_tiktok_does_not_know_the_currency() -> None:
     world = _with_events(_world(), lambda events: events[0].update(value=None, currency=None))
 
