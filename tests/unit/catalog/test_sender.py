@@ -232,3 +232,21 @@ async def test_images_are_told_of_with_the_answer() -> None:
     await until(lambda: rig.record().items[0].state == ItemState.WARNED, sender)
 
     assert rig.record().items[0].issues[0].code == "image_too_small"
+
+
+async def test_what_a_lost_request_may_have_brought_is_taken_out_though_it_has_gone() -> None:
+    rig = Rig()
+    sender = rig.sender(await rig.opened())
+    await rig.has(shoe())
+    rig.is_owner = False
+    with pytest.raises(ServiceError, match="not_the_owner"):
+        await sender.run()
+    rig.is_owner = True
+    await rig.has(shoe(**GONE))
+    assert not rig.record().items
+    book = rig.new_book()
+    successor = rig.sender(await rig.opened(book), book)
+
+    await until(lambda: bool(rig.tiktok.submits) and not rig.record().items, successor)
+
+    assert "delete" in rig.tiktok.submits[0][1].path
