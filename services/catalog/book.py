@@ -18,7 +18,15 @@ from libs.bus.commit_log import ConflictError, Entry
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from services.catalog import keys, records
-from services.catalog.comparing import Catalog, Change, Comparison, Outgoing, to_delete, to_upload
+from services.catalog.comparing import (
+    Catalog,
+    Change,
+    Comparison,
+    Outgoing,
+    Ready,
+    to_delete,
+    to_upload,
+)
 from services.catalog.domain import fates
 from services.catalog.domain.fates import Fate, Sent, Settled
 from services.catalog.domain.merging import GONE
@@ -78,6 +86,7 @@ class ShopBook:
         self._basis = basis
         self._settle_s = settle_s
         self._lock = asyncio.Lock()
+        self._ready = Ready()
         self._by_inventory_item: dict[str, str] = {}
         self._inventory_of: dict[tuple[str, str], tuple[str, ...]] = {}
         """What stands in the index, by connection and product."""
@@ -96,6 +105,7 @@ class ShopBook:
         known = self.catalogs.get(settings.connection_id)
         if known is not None:
             known.settings = settings
+            self._ready.forget_all(settings.connection_id)
             known.woken.set()
             return known
         catalog = Catalog(settings, Waiting(self._settle_s))
@@ -115,6 +125,7 @@ class ShopBook:
     def close(self, connection_id: str) -> None:
         """Forgets a catalog; what is stored of it stays."""
         self.catalogs.pop(connection_id, None)
+        self._ready.forget_all(connection_id)
         for place in [one for one in self._inventory_of if one[0] == connection_id]:
             self._inventory_of.pop(place)
 
@@ -180,6 +191,8 @@ class ShopBook:
         taken.products += len(stored)
         for connection_id, record in noted:
             self._note(connection_id, record, taken)
+        for connection_id, prepared in step.prepared:
+            self._ready.put(connection_id, prepared)
 
     def _source_entries(self, kept: KeptProduct, after: Product) -> Iterator[Entry]:
         if after is kept.source.record or after == kept.source.record:
@@ -213,6 +226,8 @@ class ShopBook:
         chosen = catalog.waiting.products_for(act, items_max)
         found: list[Outgoing] = []
         behind: list[str] = []
+        if act is Act.UPLOAD:
+            chosen = await self._without_ready(connection_id, chosen, found)
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK]
             stored = await self._store.products(self.handle, part, [connection_id])
@@ -233,6 +248,22 @@ class ShopBook:
             # Rates, rules or settings are others than when it was compared.
             await self.take(dict.fromkeys(behind, unchanged), anew=True)
         return found[:items_max]
+
+    async def _without_ready(
+        self, connection_id: str, chosen: list[str], found: list[Outgoing]
+    ) -> list[str]:
+        """Those of the products that have to be mapped again; what is ready joins `found`."""
+        stored = await self._store.syncs(self.handle, connection_id, chosen)
+        basis = self._basis()
+        rest = []
+        for product_id in chosen:
+            record = stored[product_id].record
+            ready = None if record is None else self._ready.take(connection_id, record, basis)
+            if ready is None:
+                rest.append(product_id)
+            else:
+                found += ready
+        return rest
 
     def _to_upload(
         self, catalog: Catalog, product: Product | None, record: SyncProduct
@@ -369,6 +400,7 @@ class ShopBook:
         catalog = self.catalogs.get(connection_id)
         if catalog is None:
             return
+        self._ready.forget(connection_id, record.product_id)
         before = catalog.waiting.pending(), catalog.waiting.deletes
         catalog.waiting.note(record, self._clock.monotonic_s(), renewed=renewed)
         self._index(connection_id, record)

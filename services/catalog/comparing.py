@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -43,6 +44,62 @@ class Outgoing:
     image_url: str = ""
 
 
+READY_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of a shop's items that are kept as they go over the wire until they are sent: to map them again
+costs as much as to compare them, and a seed sends all that it has compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What waits of a product, as it is to be sent; good for this record and this basis alone."""
+
+    record: SyncProduct
+    basis: Basis
+    outgoing: Sequence[Outgoing]
+
+
+class Ready:
+    """Products that were just compared, with their items as they are to be sent.
+
+    Those that do not fit are mapped again when their turn comes.
+    """
+
+    def __init__(self, bytes_max: int = READY_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._held: dict[tuple[str, str], tuple[Prepared, int]] = {}
+        self._bytes = 0
+
+    def put(self, connection_id: str, prepared: Prepared) -> None:
+        """Keeps what waits of a product while there is room."""
+        size = sum(len(one.body) for one in prepared.outgoing)
+        if prepared.outgoing and self._bytes + size <= self._bytes_max:
+            self._held[connection_id, prepared.record.product_id] = (prepared, size)
+            self._bytes += size
+
+    def forget(self, connection_id: str, product_id: str) -> None:
+        """What was kept of a product is no longer what is to be sent."""
+        found = self._held.pop((connection_id, product_id), None)
+        if found is not None:
+            self._bytes -= found[1]
+
+    def forget_all(self, connection_id: str) -> None:
+        """A catalog has other settings, or is gone."""
+        for place in [one for one in self._held if one[0] == connection_id]:
+            self.forget(*place)
+
+    def take(
+        self, connection_id: str, record: SyncProduct, basis: Basis
+    ) -> Sequence[Outgoing] | None:
+        """What waits of a product, once; None where it is not kept, or is another by now."""
+        found = self._held.get((connection_id, record.product_id))
+        if found is None:
+            return None
+        self.forget(connection_id, record.product_id)
+        prepared = found[0]
+        is_good = prepared.record == record and prepared.basis == basis
+        return prepared.outgoing if is_good else None
+
+
 class Comparison:
     """Some changes, and what their products are in each catalog afterwards."""
 
@@ -68,6 +125,8 @@ class Comparison:
         self._lacking = lacking
         self._read = read
         self._claims: dict[tuple[str, str], str] = {}
+        self.prepared: list[tuple[str, Prepared]] = []
+        """What waits of products that were mapped, with the connection that it is for."""
 
     def changed(self, product_id: str, known: Product | None) -> Product | None:
         """What the product is after its change; where that fails, as it was."""
@@ -110,7 +169,7 @@ class Comparison:
         for sku_id in sku_ids:
             self._claims.setdefault((catalog.settings.connection_id, sku_id), product.product_id)
         lacks = product.product_id in self._lacking or (before is not None and before.reread)
-        return sync.planned(
+        record = sync.planned(
             before,
             product.product_id,
             made.mapped,
@@ -120,6 +179,9 @@ class Comparison:
             resend_before_ns=self._resend_before_ns,
             reread=lacks and product.product_id not in self._read,
         )
+        prepared = Prepared(record, self._basis, to_upload(record, made) or ())
+        self.prepared.append((catalog.settings.connection_id, prepared))
+        return record
 
     def _owner_of(self, catalog: Catalog) -> Callable[[str], str | None]:
         connection_id = catalog.settings.connection_id

@@ -128,7 +128,7 @@ class Bench:
                 raise RuntimeError(f"the sync failed: {progress.error}")
             if progress.phase == pb.SYNC_PHASE_DONE:
                 return progress
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
         raise RuntimeError("the sync has not come to its end")
 
     async def full(self) -> pb.SyncProgress:

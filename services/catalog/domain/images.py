@@ -16,9 +16,9 @@ ADDITIONAL_MAX: Final = 10
 SIDE_MIN_PX: Final = 500
 """A smaller one keeps the item in TikTok's review: it is sent only where there is no other."""
 
-# Nearly every image: on Shopify's CDN, in characters that need no second look.
+# Nearly every image: at a public name, in characters that need no second look.
 _PLAIN: Final = re.compile(
-    r"https://cdn\.shopify\.com/[A-Za-z0-9_./~%:@-]+(?:\?[A-Za-z0-9_=&.-]*)?"
+    r"https://((?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24})/[A-Za-z0-9_./~%:@-]+(?:\?[A-Za-z0-9_=&.-]*)?"
 )
 _EXTENSION: Final = re.compile(r"\.([A-Za-z0-9]{2,5})$")
 # Formats that are not JPG or PNG; an address without an extension may be either.
@@ -149,7 +149,8 @@ def checked_url(url: str, shop_domain: str) -> tuple[str, str]:
     domain, which both answer by https. A comma becomes `%2C`: TikTok's rule.
     """
     url = url.strip()
-    if not _PLAIN.fullmatch(url):
+    plain = _PLAIN.fullmatch(url)
+    if plain is None or plain[1].endswith(_PRIVATE_ENDS):
         url, wrong = _repaired(url, shop_domain)
         if wrong:
             return "", wrong
