@@ -29,6 +29,7 @@ _BAD_END: Final = "7"
 """How the ids of items end that TikTok refuses: a tenth of all."""
 
 _UPLOAD: Final = "/open_api/v1.3/catalog/product/upload/"
+_UPLOADS: Final = (_UPLOAD, "/open_api/v1.3/catalog/item/batch/")
 _BULK_FAULTS: Final = "shopify/bulk/faults"
 
 
@@ -53,7 +54,7 @@ def some_items_refused(*, named: bool) -> Inflict:
 
     async def inflict(scene: CatalogScene) -> None:
         effect = {"kind": "refuse_event", "named": named, "field": "title"}
-        async with scene.scripted(effect, match={"sku": f"*{_BAD_END}"}):
+        async with scene.scripted(effect, _UPLOADS, match={"sku": f"*{_BAD_END}"}):
             await until(lambda: _all_refuse(scene), 60.0, "items are refused")
             await asyncio.sleep(4.0)
         for place in PLACES:
