@@ -46,10 +46,8 @@ class Lease:
         Call it at a third of `lasts_s` or oftener.
         """
         asked_s = self._clock.monotonic_s()
-        data = self._owner.encode()
-        entry = Entry(self._subject, data, expected=self._sequence, ttl_s=self._lasts_s)
         try:
-            self._sequence = await self._log.commit([entry])
+            await self._renew()
         except ConflictError:
             self._sequence = 0
             return False
@@ -59,6 +57,26 @@ class Lease:
         # From before the request: the server counts from later.
         self._until_s = asked_s + self._lasts_s
         return True
+
+    async def _renew(self) -> None:
+        """Writes it where it was last seen; there may be a write of ours that nobody heard of.
+
+        Raises:
+            ConflictError: somebody else has it.
+            ServiceError: RETRYABLE: it may be written or not.
+        """
+        owner = self._owner.encode()
+        try:
+            self._sequence = await self._log.commit([self._entry(owner)])
+        except ConflictError:
+            found = (await self._log.read_fresh([self._subject])).get(self._subject)
+            if found is None or found.data != owner:
+                raise
+            self._sequence = found.sequence
+            self._sequence = await self._log.commit([self._entry(owner)])
+
+    def _entry(self, owner: bytes) -> Entry:
+        return Entry(self._subject, owner, expected=self._sequence, ttl_s=self._lasts_s)
 
     async def release(self, nats: Client) -> None:
         """Gives it up at once, so that nobody waits for it to run out."""
