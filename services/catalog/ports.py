@@ -106,6 +106,19 @@ class ShopFacts:
     """Primary locale; empty where the app may not read it."""
 
 
+class Export(Protocol):
+    """The products of an export, some at a time, by ascending number of their ids."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Product]]: ...
+
+    async def aclose(self) -> None:
+        """Ends the reading; to be called whether or not it was read to the end."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every line could be read; known once the first products are there."""
+
+
 class ShopifyCatalog(Protocol):
     """What the catalog service reads of Shopify. One try a call.
 
@@ -129,10 +142,8 @@ class ShopifyCatalog(Protocol):
     async def find_bulk(self, shop: str, since_ns: int) -> Sequence[BulkState]:
         """Operations of this app that were created since then, newest first; queries only."""
 
-    def products(
-        self, shop: str, url: str, wanted: Wanted, *, after: str = ""
-    ) -> AsyncIterator[Sequence[Product]]:
-        """The products of a result, some at a time, by ascending number of their ids.
+    def products(self, shop: str, url: str, wanted: Wanted, *, after: str = "") -> Export:
+        """The products of a result.
 
         `after` leaves out those up to and including that product. Memory does not grow with the
         result, and the order of its lines does not matter.

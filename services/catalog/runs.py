@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -179,7 +180,6 @@ class ShopRuns:
     # -- from Shopify --------------------------------------------------------------------------
 
     async def _read_all(self) -> None:
-        shop, shopify = self._book.handle, self._means.shopify
         wanted = self._wanted()
         for _ in range(_TRIES_MAX):
             state = await self._exported(wanted)
@@ -188,8 +188,12 @@ class ShopRuns:
                 return
             if state.partial_url:
                 # What is there is right; what is missing is not gone.
-                await self._take_in(shopify.products(shop, state.partial_url, wanted), set())
+                await self._take_in(state.partial_url, wanted, set())
             await self._update(operation_id="", begun_ns=0)
+            if state.error_code.lower() == "access_denied":
+                # Translations and prices of markets need scopes of their own; products go without.
+                _log.warning("catalog_export_narrowed", shop=self._book.handle)
+                wanted = Wanted()
         why = f"Shopify's export ended as {state.status} ({state.error_code or 'no reason given'})"
         raise permanent("export_failed", f"{why}: start a sync again; if it repeats, ask Shopify")
 
@@ -231,13 +235,16 @@ class ShopRuns:
                 return
 
     async def _take_all(self, state: BulkState, wanted: Wanted) -> None:
-        shop = self._book.handle
         await self._update(
             phase=SyncPhase.COMPARING, products_total=state.roots, products_done=0, items=0
         )
         seen: set[str] = set()
-        if state.url:
-            await self._take_in(self._means.shopify.products(shop, state.url, wanted), seen)
+        if state.url and not await self._take_in(state.url, wanted, seen):
+            raise permanent(
+                "export_unreadable",
+                "some lines of Shopify's export could not be read, so nothing was taken out of"
+                " TikTok: start a sync again; if it repeats, report it",
+            )
         known = self._book.products
         gone = known - seen
         run = self._current()
@@ -254,15 +261,22 @@ class ShopRuns:
         # Anew: what TikTok would not take out before is tried again.
         await self._count(await self._book.take(changes, anew=True, lacking=unsure), 0)
 
-    async def _take_in(self, products: AsyncIterator[Sequence[Product]], seen: set[str]) -> None:
-        async for part in products:
-            read = {one.product_id for one in part}
-            changes: dict[str, Change] = {
-                one.product_id: partial(_read_back, read=one, current=read) for one in part
-            }
-            taken = await self._book.take(changes, anew=True, read=read)
-            seen.update(changes)
-            await self._count(taken, len(part))
+    async def _take_in(self, url: str, wanted: Wanted, seen: set[str]) -> bool:
+        """Takes products in and adds their ids to `seen`; whether every one could be read."""
+        export = self._means.shopify.products(self._book.handle, url, wanted)
+        async with aclosing(export):
+            async for part in export:
+                await self._take_part(part, seen)
+        return export.is_whole
+
+    async def _take_part(self, part: Sequence[Product], seen: set[str]) -> None:
+        read = {one.product_id for one in part}
+        changes: dict[str, Change] = {
+            one.product_id: partial(_read_back, read=one, current=read) for one in part
+        }
+        taken = await self._book.take(changes, anew=True, read=read)
+        seen.update(changes)
+        await self._count(taken, len(part))
 
     # -- from what is known --------------------------------------------------------------------
 

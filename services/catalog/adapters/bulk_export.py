@@ -47,6 +47,11 @@ class ProductExport(AsyncIterator[Sequence[Product]]):
         self._block_bytes = block_bytes
         self._products = self._read(download, folder, url, currency)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no line was left out that may have told of a product."""
+        return not (self.oddities.get("line_unreadable") or self.oddities.get("line_too_long"))
+
     def __aiter__(self) -> ProductExport:
         return self
 
@@ -75,8 +80,15 @@ class ProductExport(AsyncIterator[Sequence[Product]]):
             self.oddities = spool.oddities
             await self._fill(thread, spool, download, url)
             portions = spool.portions(own)
-            while portion := await _run(thread, next, portions, ()):
-                yield portion
+            # One ahead: the next is put together while whoever reads writes the last one down.
+            ahead = asyncio.ensure_future(_run(thread, next, portions, ()))
+            try:
+                while portion := await ahead:
+                    ahead = asyncio.ensure_future(_run(thread, next, portions, ()))
+                    yield portion
+            finally:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
         finally:
             thread.submit(_close, spools)
             thread.shutdown(wait=False)

@@ -18,7 +18,25 @@ from services.catalog.ports import BulkState, ShopFacts, Wanted
 from services.catalog.reading import Rereader
 from services.catalog.runs import Means, ShopRuns, queued
 from services.catalog.shop_work import written
-from tests.unit.catalog.engine_parts import Rig, away, shoe
+from tests.unit.catalog.engine_parts import ID, Rig, away, shoe
+from tests.unit.catalog.test_book import taken
+
+
+class Told:
+    """An export of what a shop has."""
+
+    def __init__(self, shopify: Shopify) -> None:
+        self._shopify = shopify
+        self.is_whole = shopify.is_whole
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Product]]:
+        for place, one in enumerate(self._shopify.has):
+            if place and self._shopify.breaks:
+                raise self._shopify.breaks.pop(0)
+            yield [one]
+
+    async def aclose(self) -> None:
+        self._shopify.closed += 1
 
 
 @dataclass
@@ -29,27 +47,28 @@ class Shopify:
     breaks: list[Exception] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     started: int = 0
+    is_whole: bool = True
+    closed: int = 0
+    ends: list[BulkState] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)
 
     async def shop(self, shop: str) -> ShopFacts:
         return ShopFacts(currency="USD", primary_domain="x.example", country="US", language="en")
 
     async def start_bulk(self, shop: str, wanted: Wanted) -> str:
         self.started += 1
+        self.wanted.append(wanted)
         return f"op-{self.started}"
 
     async def bulk(self, shop: str, operation_id: str) -> BulkState:
-        return BulkState(operation_id=operation_id, status="completed", url="u", roots=2)
+        done = BulkState(operation_id=operation_id, status="completed", url="u", roots=2)
+        return self.ends.pop(0) if self.ends else done
 
     async def find_bulk(self, shop: str, since_ns: int) -> Sequence[BulkState]:
         return ()
 
-    async def products(
-        self, shop: str, url: str, wanted: Wanted, *, after: str = ""
-    ) -> AsyncIterator[Sequence[Product]]:
-        for place, one in enumerate(self.has):
-            if place and self.breaks:
-                raise self.breaks.pop(0)
-            yield [one]
+    def products(self, shop: str, url: str, wanted: Wanted, *, after: str = "") -> Told:
+        return Told(self)
 
     async def product(self, shop: str, product_id: str, wanted: Wanted) -> Product | None:
         self.reads.append(product_id)
@@ -102,6 +121,42 @@ async def test_an_export_that_breaks_off_is_read_again_and_nothing_is_taken_for_
     assert shopify.started == 1
     assert catalog.waiting.uploads == 2
     assert catalog.waiting.deletes == 0
+
+
+async def test_an_export_with_lines_that_cannot_be_read_takes_nothing_out() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    shopify = Shopify([shoe("1"), shoe("2")])
+    runs = runs_of(rig, shopify)
+    await runs.begin(Due(SyncKind.FULL))
+    await perform(runs)
+    await rig.book.settle(ID, [*taken(rig, "1"), *taken(rig, "2")])
+    shopify.has, shopify.is_whole = [shoe("1", title="Other")], False
+    await runs.begin(Due(SyncKind.FULL))
+
+    await perform(runs)
+
+    assert runs.newest is not None
+    assert runs.newest.error.startswith("export_unreadable")
+    assert (catalog.waiting.uploads, catalog.waiting.deletes) == (1, 0)
+    assert shopify.closed == 2
+
+
+async def test_an_export_that_may_not_tell_all_is_asked_for_less() -> None:
+    rig = Rig()
+    await rig.opened()
+    shopify = Shopify([shoe("1")])
+    denied = BulkState(operation_id="op-1", status="failed", error_code="ACCESS_DENIED")
+    shopify.ends = [denied]
+    runs = runs_of(rig, shopify)
+    runs._wanted = lambda: Wanted(languages=("fr",), countries=("FR",))
+    await runs.begin(Due(SyncKind.FULL))
+
+    await perform(runs)
+
+    assert runs.newest is not None
+    assert runs.newest.phase == SyncPhase.DONE
+    assert shopify.wanted == [Wanted(languages=("fr",), countries=("FR",)), Wanted()]
 
 
 async def test_a_full_disk_ends_the_sync_with_the_reason_and_not_the_lane() -> None:
