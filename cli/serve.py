@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import uvloop
 
@@ -44,30 +44,26 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         if settings.workers > 1 and role is Role.HTTP:
             return _workers(settings.workers, environ)
         return _run(service, settings, environ, lambda t: _ingest(settings, t, role))
-    if service == "events":
-        chosen = _loaded(EventsSettings, environ)
-        if chosen is None:
+    begin = _OTHERS.get(service)
+    if begin is None:
+        known = ", ".join(("ingest", *_OTHERS))
+        sys.stderr.write(f"there is no service {service!r}: use one of {known}\n")
+        return 2
+    return begin(environ)
+
+
+def _simple(
+    service: str, cls: type[S], run: Callable[[S, Telemetry], Awaitable[int]]
+) -> Callable[[Mapping[str, str]], int]:
+    """How a service begins that has one role."""
+
+    def begin(environ: Mapping[str, str]) -> int:
+        settings = _loaded(cls, environ)
+        if settings is None:
             return 2
-        return _run(service, chosen, environ, lambda t: _events(chosen, t))
-    if service == "catalog":
-        wanted = _loaded(CatalogSettings, environ)
-        if wanted is None:
-            return 2
-        return _run(service, wanted, environ, lambda t: _catalog(wanted, t))
-    if service == "delivery":
-        own = _loaded(DeliverySettings, environ)
-        if own is None:
-            return 2
-        return _run(service, own, environ, lambda t: _delivery(own, t))
-    if service == "auth":
-        held = _loaded(AuthSettings, environ)
-        if held is None:
-            return 2
-        return _run(service, held, environ, lambda t: _auth(held, t))
-    sys.stderr.write(
-        f"there is no service {service!r}: use ingest, events, catalog, delivery or auth\n"
-    )
-    return 2
+        return _run(service, settings, environ, lambda telemetry: run(settings, telemetry))
+
+    return begin
 
 
 def _loaded(cls: type[S], environ: Mapping[str, str]) -> S | None:
@@ -134,6 +130,14 @@ async def _auth(settings: AuthSettings, telemetry: Telemetry) -> int:
         auth(settings, base) as parts,
     ):
         return await serve(parts, base, settings.grace_s)
+
+
+_OTHERS: Final[Mapping[str, Callable[[Mapping[str, str]], int]]] = {
+    "events": _simple("events", EventsSettings, _events),
+    "catalog": _simple("catalog", CatalogSettings, _catalog),
+    "delivery": _simple("delivery", DeliverySettings, _delivery),
+    "auth": _simple("auth", AuthSettings, _auth),
+}
 
 
 def _workers(count: int, environ: Mapping[str, str]) -> int:
