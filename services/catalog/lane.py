@@ -18,7 +18,7 @@ from services.catalog.adapters.connections import catalog_settings
 from services.catalog.book import ShopBook
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.ports import ShopFacts
-from services.catalog.shop_work import Means, ShopWork, over
+from services.catalog.shop_work import CANCEL_AGAIN_S, Means, ShopWork, over
 from tidewire.commerce.v1 import shop_pb2
 from tidewire.connections.v1.connection_pb2 import CONNECTION_KIND_TIKTOK_CATALOG
 
@@ -96,8 +96,21 @@ class LanePart:
                 _log.warning("lane_given_up", lane=self.number, reason=code, exc_info=unforeseen)
                 await self._means.clock.sleep(_AFTER_TROUBLE_S)
         finally:
-            await over([work])
+            await self._ended(self.work, work)
             self.work = None
+
+    async def _ended(self, work: LaneWork, task: asyncio.Task[None]) -> None:
+        """Returns when a lane's work is over; nothing of it may go on beside its successor's.
+
+        A cancellation may be swallowed on the way (see `over`), so it is said again, until the work
+        clears up: to break that off would leave senders behind.
+        """
+        while not task.done():
+            if not work.is_clearing_up:
+                task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)
+        if not task.cancelled():
+            task.exception()
 
 
 class LaneWork:
@@ -111,6 +124,8 @@ class LaneWork:
         self._changed = asyncio.Event()
         self._consumer: Consumer | None = None
         self._is_stopping = False
+        self.is_clearing_up = False
+        """Whether it has ended but for what it had begun, which is being ended."""
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- for the intake ------------------------------------------------------------------------
@@ -180,8 +195,10 @@ class LaneWork:
                     if one.done():
                         one.result()
             finally:
+                self.is_clearing_up = True
                 await over([consuming, following])
         finally:
+            self.is_clearing_up = True
             unsubscribe()
             for nudge in nudges:
                 with suppress(Exception):

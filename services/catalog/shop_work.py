@@ -37,7 +37,7 @@ _log = structlog.stdlib.get_logger()
 _TEND_EVERY_S: Final = 2.0
 _TELL_EVERY_S: Final = 1.0
 _AFTER_TROUBLE_S: Final = 3.0
-_CANCEL_AGAIN_S: Final = 0.25
+CANCEL_AGAIN_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +277,7 @@ async def over(tasks: Sequence[asyncio.Task[None]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     for task in tasks:
         if not task.cancelled():
             task.exception()
