@@ -1,7 +1,7 @@
 """The verdict: what the suite says of itself against what the simulators saw. Pure.
 
-Each check compares two sides that were counted by different code: the suite's streams, the
-sandbox's ledger, and the oracle of the storm, which knows only what was told and the rules.
+Each check compares sides that were counted by different code: the suite's streams, the sandbox's
+ledger, and the oracle of the storm, which knows only what was told and the rules.
 """
 
 from __future__ import annotations
@@ -30,10 +30,8 @@ _MAYBE_DELIVERED: Final = (
     outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,
 )
 
-
 _TOLD_BY_ITSELF: Final = "00000000-0000-4000-8000-"
-"""How ids of deliveries begin that the simulator makes on its own: an export has ended. Whether it
-does depends on which was there first, the end or the subscription."""
+"""How ids of deliveries begin that the simulator makes on its own, because an export has ended."""
 
 
 class DeliveryKey(NamedTuple):
@@ -41,7 +39,6 @@ class DeliveryKey(NamedTuple):
 
     shop: str
     """The shop's handle, or what came in its place."""
-
     delivery_id: str
 
 

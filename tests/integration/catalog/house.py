@@ -187,8 +187,8 @@ class House:
         await eventually(ended, "the sync has come to its end")
         return found[0]
 
-    async def equal(self, catalog_id: str = "7001", **market: str) -> None:
-        """Returns once TikTok has exactly what the shop sells.
+    async def equal(self, catalog_id: str = "7001", **market: str) -> bool:
+        """True once TikTok has exactly what the shop sells.
 
         Raises:
             AssertionError: it has not; says how they differ.
@@ -203,6 +203,7 @@ class House:
             await eventually(same, "TikTok has what the shop sells", within_s=30)
         except TimeoutError:
             raise AssertionError(last) from None
+        return True
 
     async def tell(self, topic: str, body: Mapping[str, Any]) -> None:
         """Has the normalizer's word on a webhook in COMMERCE, as if it had come that way."""

@@ -62,7 +62,7 @@ async def test_a_variant_with_a_new_sku_is_a_new_item_and_the_old_one_goes(house
         changes = Changes(shop, Random(1))
         await house.told(changes._updated(changes._touched(variant, now_s()), now_s(), "item"))
 
-        await house.equal()
+        assert await house.equal()
         assert before not in house.items()
         assert "NEW-SKU-1" in house.items()
 
@@ -89,7 +89,7 @@ async def test_a_product_of_2048_variants_is_read_whole_and_never_cut_to_its_web
         changes = Changes(shop, Random(1))
         await house.told(changes._updated(changes._touched(product, now_s()), now_s(), "price"))
 
-        await house.equal()
+        assert await house.equal()
         assert sum(one.kind == "delete" for one in house.submits()) == deletes == 0
 
 
@@ -105,7 +105,7 @@ async def test_stock_of_a_product_that_is_not_known_yet_is_not_lost(house: House
         await house.told(levels)
         await house.told(created)
 
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_stock_that_is_told_again_late_does_not_undo_what_is_newer(house: House) -> None:
@@ -118,7 +118,7 @@ async def test_stock_that_is_told_again_late_does_not_undo_what_is_newer(house: 
         for one in reversed(told):
             await house.told(one)
 
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_bad_states_go_to_the_dead_letters_and_good_ones_beside_them_go_on(
@@ -131,7 +131,7 @@ async def test_bad_states_go_to_the_dead_letters_and_good_ones_beside_them_go_on
         await log.commit([Entry(subjects.state("product", SHOP, "666"), b"\xff no state")])
         await house.told(Changes(shop, Random(3)).change_price(now_s()))
 
-        await house.equal()
+        assert await house.equal()
         letters: list[outcome_pb2.DeadLetter] = []
 
         async def buried() -> bool:

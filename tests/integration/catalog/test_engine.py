@@ -59,7 +59,7 @@ async def test_a_page_loses_nothing_when_the_product_it_broke_off_in_changes(
         product.variants[0].price = "77.00"
         changes = Changes(shop, Random(1))
         await house.told(changes._updated(changes._touched(product, now_s()), now_s(), "price"))
-        await house.equal()
+        assert await house.equal()
 
         rest = await engine.page(ID, ALL, size=100, token=first.next_token)
 

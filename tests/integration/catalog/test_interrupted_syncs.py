@@ -36,7 +36,7 @@ async def test_an_export_begun_and_not_noted_is_not_taken_for_that_of_the_sync_b
 
     async with house.running() as engine:
         progress = await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
 
     assert progress.items_changed > 0
     assert len(house.shopify.bulk.operations) == 2
@@ -51,13 +51,13 @@ async def test_what_changed_just_before_a_full_sync_and_is_gone_is_read_and_take
         changes = Changes(shop, Random(3))
         product = next(iter(shop.products.values()))
         await house.told(changes._updated(changes._touched(product, now_s()), now_s(), "text"))
-        await house.equal()
+        assert await house.equal()
         shop.remove(product.number)
 
         await engine.start(SHOP, SyncKind.FULL)
         await house.rested(engine)
 
-        await house.equal()
+        assert await house.equal()
 
 
 async def _broken_off(house: House) -> None:

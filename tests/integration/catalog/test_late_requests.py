@@ -28,17 +28,17 @@ async def test_an_item_that_was_overwritten_late_is_sent_again(house: House, *, 
     house.stock(PLAN)
     async with house.running() as engine:
         await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
         flight = await _overwrite(house)
         assert not house.compared()["equal"]
         if not away:
             await _tell(house, flight)
-            await house.equal()
+            assert await house.equal()
             return
     await _tell(house, flight)
 
     async with house.running():
-        await house.equal()
+        assert await house.equal()
 
 
 async def _overwrite(house: House) -> Flight:

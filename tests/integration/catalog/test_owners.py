@@ -28,11 +28,11 @@ async def test_two_services_share_the_lanes_and_nothing_is_sent_twice(house: Hou
     shop = house.stock(PLAN)
     async with house.running() as one, house.running() as other:
         await house.rested(one)
-        await house.equal()
+        assert await house.equal()
         await other.start(SHOP, SyncKind.FULL)
         progress = await house.rested(other)
         await house.told(Changes(shop, Random(2)).change_price(now_s()))
-        await house.equal()
+        assert await house.equal()
 
     assert progress.items_changed == 0
     assert sum(each.items for each in house.submits()) == len(shop.variants) + 1
@@ -49,7 +49,7 @@ async def test_the_lane_of_a_killed_owner_is_taken_over_with_its_sync_and_its_su
 
     async with house.running() as engine:
         progress = await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
 
     assert progress.phase is SyncPhase.DONE
 
@@ -70,7 +70,7 @@ async def test_while_the_lease_of_a_killed_owner_lasts_nobody_takes_its_lane(
         assert (await engine.start(SHOP, SyncKind.REMAP)).progress.phase is SyncPhase.QUEUED
         await expired(house)
 
-        await house.equal()
+        assert await house.equal()
         progress = await house.rested(engine)
         assert progress.kind is SyncKind.REMAP
         assert len(house.submits()) == submits + 1
@@ -86,9 +86,9 @@ async def test_an_owner_that_was_paused_cannot_overwrite_its_successor(house: Ho
             changes = Changes(shop, Random(2))
             for kind in ("price", "stock", "delete", "price", "text", "stock"):
                 await house.told(changes.one(kind, now_s()))
-            await house.equal()
+            assert await house.equal()
             await engine.start(SHOP, SyncKind.FULL)
             progress = await house.rested(engine)
 
             assert progress.items_changed == 0
-            await house.equal()
+            assert await house.equal()

@@ -102,7 +102,7 @@ async def test_a_shop_that_seems_empty_is_not_taken_out_until_somebody_says_so(
         assert "--take-out-many" in failed.error
         assert held == 700
         assert done.phase is SyncPhase.DONE
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_a_resend_sends_everything_once_and_leaves_the_states(house: House) -> None:
@@ -138,7 +138,7 @@ async def test_a_sync_ends_although_the_shop_never_comes_to_rest(house: House) -
             return progress.run_id != first.run_id and progress.phase.is_end
 
         await eventually(ended, "the sync has ended", within_s=20)
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_a_catalog_that_is_added_is_filled_and_one_that_is_removed_left_alone(
@@ -149,14 +149,14 @@ async def test_a_catalog_that_is_added_is_filled_and_one_that_is_removed_left_al
         first = await house.rested(engine)
         house.write_connections(catalog_entry("7001"), catalog_entry("7002"))
         await next_sync(house, engine, first)
-        await house.equal("7002")
+        assert await house.equal("7002")
         submits = len(house.submits("7001"))
 
         house.write_connections(catalog_entry("7002"))
         await house.sees(engine, lambda one: one.waiting == 0, catalog_id="7002")
         await eventually(lambda: _only(engine, "7002"), "the catalog has gone")
         await house.told(Changes(shop, Random(1)).change_price(now_s()))
-        await house.equal("7002")
+        assert await house.equal("7002")
 
         assert len(house.submits("7001")) == submits
 

@@ -84,7 +84,7 @@ async def test_a_log_that_never_ends_has_its_items_sent_again_and_nothing_claime
         assert not claimed.items
 
         house.behave(never_ends=False)
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_once_a_minute_is_learnt_and_refuses_nothing(house: House) -> None:
@@ -112,7 +112,7 @@ async def test_an_outage_costs_delay_only(house: House) -> None:
         for kind in ("price", "stock", "delete"):
             await house.told(changes.one(kind, now_s()))
 
-        await house.equal()
+        assert await house.equal()
         page = await engine.page(ID, {ItemState.REFUSED}, size=10, token="")
 
     assert not page.items
@@ -142,7 +142,7 @@ async def test_a_dead_token_holds_the_catalog_until_there_is_a_new_one(house: Ho
 
         house.write_connections(catalog_entry(access_token="new-token-of-tiktok"))
 
-        await house.equal()
+        assert await house.equal()
         await house.sees(engine, lambda one: not one.held_by)
 
 
@@ -160,7 +160,7 @@ async def test_a_paused_catalog_is_sent_nothing_until_it_is_resumed(house: House
         resumed = await engine.resume(ID)
 
         assert resumed.held_by == ""
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_a_product_that_goes_while_its_upload_is_in_flight_is_taken_out(
@@ -176,7 +176,7 @@ async def test_a_product_that_goes_while_its_upload_is_in_flight_is_taken_out(
         await house.told(changes.set_status(now_s()))
 
         await house.sees(engine, lambda one: one.waiting == 0 and one.in_flight == 0)
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_a_submit_in_flight_is_followed_by_the_next_owner_and_not_sent_twice(
@@ -190,7 +190,7 @@ async def test_a_submit_in_flight_is_followed_by_the_next_owner_and_not_sent_twi
 
     async with house.running(settle_s=0.5) as engine:
         await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
 
     assert [one.outcome for one in house.submits()] == ["accepted"]
 
@@ -210,7 +210,7 @@ async def test_a_submit_whose_answer_nobody_heard_is_sent_again_by_the_next_owne
     async with house.running(settle_s=0.5) as engine:
         await house.rested(engine)
         await house.sees(engine, lambda one: one.waiting == 0)
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_a_catalog_that_swallows_everything_is_held_with_advice_and_tried_when_resumed(
@@ -228,4 +228,4 @@ async def test_a_catalog_that_swallows_everything_is_held_with_advice_and_tried_
         await house.sees(engine, lambda one: one.held_by == "operator")
         await engine.resume(ID)
 
-        await house.equal()
+        assert await house.equal()

@@ -25,7 +25,7 @@ async def test_a_shop_with_a_new_catalog_is_seeded_by_itself(house: House) -> No
 
     async with house.running() as engine:
         progress = await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
         status = await engine.status(SHOP)
 
     assert progress.kind is SyncKind.FULL
@@ -59,7 +59,7 @@ async def test_a_full_sync_finds_what_no_webhook_told_and_sends_only_that(house:
 
         await engine.start(SHOP, SyncKind.FULL)
         progress = await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
 
         after = sum(one.items for one in house.submits())
         assert progress.items_changed == after - before
@@ -78,7 +78,7 @@ async def test_what_a_webhook_tells_reaches_the_catalog(house: House, kind: Kind
         for _ in range(3):
             await house.told(changes.one(kind, now_s()))
 
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_what_is_deleted_while_the_shop_is_exported_stays_away(house: House) -> None:
@@ -93,7 +93,7 @@ async def test_what_is_deleted_while_the_shop_is_exported_stays_away(house: Hous
         await house.told(Changes(shop, Random(5)).delete_product(now_s()))
         await house.rested(engine)
 
-        await house.equal()
+        assert await house.equal()
 
 
 async def test_fifty_updates_of_a_product_in_a_second_are_one_upload(house: House) -> None:
@@ -109,7 +109,7 @@ async def test_fifty_updates_of_a_product_in_a_second_are_one_upload(house: Hous
             await house.told(told)
         await house.told(changes._updated(changes._touched(product, now_s()), now_s(), "text"))
 
-        await house.equal()
+        assert await house.equal()
 
         after = house.submits()
         assert len(after) - len(before) == 1
@@ -127,8 +127,8 @@ async def test_two_catalogs_of_one_shop_have_their_own_prices_and_words(house: H
     async with house.running() as engine:
         await house.rested(engine)
 
-        await house.equal("7001")
-        await house.equal("7002", country="FR", currency="EUR", language="fr")
+        assert await house.equal("7001")
+        assert await house.equal("7002", country="FR", currency="EUR", language="fr")
 
 
 async def test_the_guides_dialect_converges_too(house: House) -> None:
@@ -137,9 +137,9 @@ async def test_the_guides_dialect_converges_too(house: House) -> None:
 
     async with house.running() as engine:
         await house.rested(engine)
-        await house.equal()
+        assert await house.equal()
         changes = Changes(shop, Random(5))
         for kind in ("price", "stock", "delete"):
             await house.told(changes.one(kind, now_s()))
 
-        await house.equal()
+        assert await house.equal()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.catalogs import FAULTS as CATALOG_FAULTS
 from tests.faults.matrix import FAULTS, SHORT, chosen
 from tests.faults.site import Kind
 
@@ -45,4 +46,5 @@ def test_the_page_has_a_row_for_each_fault() -> None:
 
     told = [(row.split(" | ")[0][3:-1], row.split(" | ")[1]) for row in rows]
     of_faults = [one for one in told if not one[0].startswith(("books.", "tokens."))]
-    assert sorted(of_faults) == sorted((one.name, one.what) for one in FAULTS), "run `make faults`"
+    every = [(one.name, one.what) for one in (*FAULTS, *CATALOG_FAULTS)]
+    assert sorted(of_faults) == sorted(every), "run `make faults`"
