@@ -1,4 +1,9 @@
-"""`tidewire serve`: one service, or one role of it, as a process."""
+"""`tidewire serve`: one service, or one role of it, as a process.
+
+Each service is imported by its own process alone: together they cost a second of every start.
+"""
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
@@ -15,17 +20,8 @@ from libs.errors import ServiceError
 from libs.foundation import CommonSettings, foundation, ground, serve
 from libs.settings import SettingsError, load
 from libs.telemetry import Telemetry, get_logger, setup_telemetry
-from services.auth.settings import Settings as AuthSettings
-from services.auth.wiring import auth
-from services.catalog.settings import Settings as CatalogSettings
-from services.catalog.wiring import catalog
-from services.delivery.settings import Settings as DeliverySettings
-from services.delivery.wiring import delivery
-from services.events.settings import Settings as EventsSettings
-from services.events.wiring import events
 from services.ingest.settings import Role
 from services.ingest.settings import Settings as IngestSettings
-from services.ingest.wiring import ingest
 
 _log = get_logger(__name__)
 
@@ -50,20 +46,6 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
         sys.stderr.write(f"there is no service {service!r}: use one of {known}\n")
         return 2
     return begin(environ)
-
-
-def _simple(
-    service: str, cls: type[S], run: Callable[[S, Telemetry], Awaitable[int]]
-) -> Callable[[Mapping[str, str]], int]:
-    """How a service begins that has one role."""
-
-    def begin(environ: Mapping[str, str]) -> int:
-        settings = _loaded(cls, environ)
-        if settings is None:
-            return 2
-        return _run(service, settings, environ, lambda telemetry: run(settings, telemetry))
-
-    return begin
 
 
 def _loaded(cls: type[S], environ: Mapping[str, str]) -> S | None:
@@ -93,6 +75,8 @@ async def _awaited(body: Awaitable[int]) -> int:
 
 
 async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) -> int:
+    from services.ingest.wiring import ingest
+
     async with (
         foundation(
             settings, telemetry, SystemClock(settings.clock_offset_s), webhook_secrets=True
@@ -102,41 +86,77 @@ async def _ingest(settings: IngestSettings, telemetry: Telemetry, role: Role) ->
         return await serve(parts, base, settings.grace_s)
 
 
-async def _events(settings: EventsSettings, telemetry: Telemetry) -> int:
-    async with (
-        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
-        events(settings, base) as parts,
-    ):
-        return await serve(parts, base, settings.grace_s)
+def _events(environ: Mapping[str, str]) -> int:
+    from services.events.settings import Settings
+    from services.events.wiring import events
+
+    async def body(settings: Settings, telemetry: Telemetry) -> int:
+        async with (
+            foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+            events(settings, base) as parts,
+        ):
+            return await serve(parts, base, settings.grace_s)
+
+    return _begun("events", _loaded(Settings, environ), environ, body)
 
 
-async def _catalog(settings: CatalogSettings, telemetry: Telemetry) -> int:
-    async with (
-        foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
-        catalog(settings, base) as parts,
-    ):
-        return await serve(parts, base, settings.grace_s)
+def _catalog(environ: Mapping[str, str]) -> int:
+    from services.catalog.settings import Settings
+    from services.catalog.wiring import catalog
+
+    async def body(settings: Settings, telemetry: Telemetry) -> int:
+        async with (
+            foundation(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+            catalog(settings, base) as parts,
+        ):
+            return await serve(parts, base, settings.grace_s)
+
+    return _begun("catalog", _loaded(Settings, environ), environ, body)
 
 
-async def _delivery(settings: DeliverySettings, telemetry: Telemetry) -> int:
-    clock = SystemClock(settings.clock_offset_s)
-    async with foundation(settings, telemetry, clock, tokens=False) as base:
-        return await serve(delivery(settings, base), base, settings.grace_s)
+def _delivery(environ: Mapping[str, str]) -> int:
+    from services.delivery.settings import Settings
+    from services.delivery.wiring import delivery
+
+    async def body(settings: Settings, telemetry: Telemetry) -> int:
+        clock = SystemClock(settings.clock_offset_s)
+        async with foundation(settings, telemetry, clock, tokens=False) as base:
+            return await serve(delivery(settings, base), base, settings.grace_s)
+
+    return _begun("delivery", _loaded(Settings, environ), environ, body)
 
 
-async def _auth(settings: AuthSettings, telemetry: Telemetry) -> int:
-    async with (
-        ground(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
-        auth(settings, base) as parts,
-    ):
-        return await serve(parts, base, settings.grace_s)
+def _auth(environ: Mapping[str, str]) -> int:
+    from services.auth.settings import Settings
+    from services.auth.wiring import auth
+
+    async def body(settings: Settings, telemetry: Telemetry) -> int:
+        async with (
+            ground(settings, telemetry, SystemClock(settings.clock_offset_s)) as base,
+            auth(settings, base) as parts,
+        ):
+            return await serve(parts, base, settings.grace_s)
+
+    return _begun("auth", _loaded(Settings, environ), environ, body)
+
+
+def _begun(
+    service: str,
+    settings: S | None,
+    environ: Mapping[str, str],
+    body: Callable[[S, Telemetry], Awaitable[int]],
+) -> int:
+    """Runs a service whose settings could be read."""
+    if settings is None:
+        return 2
+    return _run(service, settings, environ, lambda telemetry: body(settings, telemetry))
 
 
 _OTHERS: Final[Mapping[str, Callable[[Mapping[str, str]], int]]] = {
-    "events": _simple("events", EventsSettings, _events),
-    "catalog": _simple("catalog", CatalogSettings, _catalog),
-    "delivery": _simple("delivery", DeliverySettings, _delivery),
-    "auth": _simple("auth", AuthSettings, _auth),
+    "events": _events,
+    "catalog": _catalog,
+    "delivery": _delivery,
+    "auth": _auth,
 }
 
 
