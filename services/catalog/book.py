@@ -75,6 +75,7 @@ class ShopBook:
         basis: Callable[[], Basis],
         *,
         settle_s: float,
+        is_owner: Callable[[], bool] = lambda: True,
     ) -> None:
         self.handle = handle
         self.catalogs: dict[str, Catalog] = {}
@@ -85,6 +86,7 @@ class ShopBook:
         self._clock = clock
         self._basis = basis
         self._settle_s = settle_s
+        self._is_owner = is_owner
         self._lock = asyncio.Lock()
         self._ready = Ready()
         self._by_inventory_item: dict[str, str] = {}
@@ -384,6 +386,9 @@ class ShopBook:
         """Does it; where somebody else has written meanwhile, again from what is stored then."""
         async with self._lock:
             for _ in range(_TRIES):
+                if not self._is_owner():
+                    # What it would write its successor would not know of, and never send.
+                    raise ServiceError(Kind.RETRYABLE, "not_the_owner", self.handle)
                 try:
                     return await act()
                 except ConflictError as error:

@@ -76,6 +76,7 @@ class ShopWork:
             means.clock,
             lambda: means.bases.of(handle, self._facts),
             settle_s=means.settle_s,
+            is_owner=sending.is_owner,
         )
         self.senders: dict[str, Sender] = {}
         self.woken = asyncio.Event()

@@ -200,7 +200,7 @@ class House:
             return bool(last["equal"])
 
         try:
-            await eventually(same, "TikTok has what the shop sells", within_s=30)
+            await eventually(same, "TikTok has what the shop sells")
         except TimeoutError:
             raise AssertionError(last) from None
         return True

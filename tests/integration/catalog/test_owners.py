@@ -74,21 +74,3 @@ async def test_while_the_lease_of_a_killed_owner_lasts_nobody_takes_its_lane(
         progress = await house.rested(engine)
         assert progress.kind is SyncKind.REMAP
         assert len(house.submits()) == submits + 1
-
-
-async def test_an_owner_that_was_paused_cannot_overwrite_its_successor(house: House) -> None:
-    shop = house.stock(PLAN)
-    async with house.doomed() as stale:
-        await house.rested(stale)
-        # The first believes for some seconds that the lane is its own still.
-        await expired(house)
-        async with house.running() as engine:
-            changes = Changes(shop, Random(2))
-            for kind in ("price", "stock", "delete", "price", "text", "stock"):
-                await house.told(changes.one(kind, now_s()))
-            assert await house.equal()
-            await engine.start(SHOP, SyncKind.FULL)
-            progress = await house.rested(engine)
-
-            assert progress.items_changed == 0
-            assert await house.equal()
