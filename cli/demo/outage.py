@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -92,6 +93,8 @@ class Trouble:
         self._clock = clock
         self._pixel = pixel
         self._connection_id = connection_id
+        self.token_dies = asyncio.Event()
+        """Set when the second trouble has begun: what comes from then on is sure to meet it."""
 
     async def play(self, say: Say) -> list[Seen]:
         """Plays both and says how it goes; returns when both are over, or past their time."""
@@ -101,15 +104,15 @@ class Trouble:
             "effect": {"kind": "code", "code": _TOKEN_DEAD},
         }
         name = connection_gate(self._connection_id)
-        seen = [
-            await self._one(Seen("TikTok down"), down, _SINK, say),
-            await self._one(Seen("a dead token"), dead, name, say),
-        ]
+        await self._post([down])
+        first = await self._one(Seen("TikTok down"), _SINK, say)
+        await self._post([dead])
+        self.token_dies.set()
+        second = await self._one(Seen("a dead token"), name, say)
         say("works")
-        return seen
+        return [first, second]
 
-    async def _one(self, seen: Seen, fault: dict[str, Any], name: str, say: Say) -> Seen:
-        await self._post([fault])
+    async def _one(self, seen: Seen, name: str, say: Say) -> Seen:
         began_s = self._clock.monotonic_s()
         while (since_s := self._clock.monotonic_s() - began_s) < _DOWN_S:
             await self._look(seen, name, since_s, say)

@@ -256,8 +256,7 @@ async def _watched(stage: _Stage) -> Result:
 async def _played(stage: _Stage) -> tuple[SendReport, list[Seen]]:
     """Sends, changes and troubles while the watch looks on; a process that ends, ends it all."""
     watch = stage.watch
-    send = send_all(stage.stack.webhooks_url, stage.plan.deliveries, on_progress=watch.note_sending)
-    sending = asyncio.create_task(send, name="sending")
+    sending = asyncio.create_task(_sent(stage), name="sending")
     trouble = asyncio.create_task(stage.trouble.play(watch.note_tiktok), name="trouble")
     changing = asyncio.create_task(stage.catalogs.play(watch.note_catalogs), name="catalogs")
     playing = (sending, trouble, changing)
@@ -274,6 +273,20 @@ async def _played(stage: _Stage) -> tuple[SendReport, list[Seen]]:
         for task in (*playing, looking):
             task.cancel()
         await asyncio.gather(*playing, looking, return_exceptions=True)
+
+
+async def _sent(stage: _Stage) -> SendReport:
+    """Sends the storm; its last third when there is a dead token for it to meet.
+
+    The first trouble may last until all that was sent has been delivered.
+    """
+    url, deliveries = stage.stack.webhooks_url, stage.plan.deliveries
+    begun = len(deliveries) * 2 // 3
+    note = stage.watch.note_sending
+    early = await send_all(url, deliveries[:begun], on_progress=note)
+    await stage.trouble.token_dies.wait()
+    late = await send_all(url, deliveries[begun:], on_progress=note, progress=early.progress)
+    return SendReport([*early.sent, *late.sent], late.progress, early.seconds + late.seconds)
 
 
 def _is_ours(error: Exception) -> bool:

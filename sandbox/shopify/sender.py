@@ -102,18 +102,22 @@ async def send_all(
     manners: Manners = Manners(),
     clock: Clock | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    progress: Progress | None = None,
 ) -> SendReport:
     """Posts every delivery to `url` and tells what became of each.
 
     `deliveries` is read as connections come free, so it may be a generator without end in memory.
-    `on_progress` is called after every try, with one object that goes on changing.
+    `on_progress` is called after every try, with one object that goes on changing: `progress`,
+    where that of an earlier sending is to be gone on with.
     """
     timeout = aiohttp.ClientTimeout(total=manners.timeout_s)
     connector = aiohttp.TCPConnector(limit=manners.connections, force_close=False)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, auto_decompress=False
     ) as session:
-        sending = _Sending(session, URL(url), manners, clock or SystemClock(), on_progress)
+        sending = _Sending(
+            session, URL(url), manners, clock or SystemClock(), on_progress, progress or Progress()
+        )
         return await sending.run(iter(deliveries))
 
 
@@ -125,13 +129,14 @@ class _Sending:
         manners: Manners,
         clock: Clock,
         on_progress: Callable[[Progress], None] | None,
+        progress: Progress,
     ) -> None:
         self._session = session
         self._url = url
         self._manners = manners
         self._clock = clock
         self._on_progress = on_progress or (lambda _: None)
-        self._progress = Progress()
+        self._progress = progress
         self._sent: list[Sent] = []
         self._waiting = 0
 
