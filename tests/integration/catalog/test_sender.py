@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from random import Random
 
 import pytest
 
+from libs.bus.jetstream_log import JetStreamLog
+from libs.ids import RandomIds
 from sandbox.shopify.catalog_changes import Changes
 from sandbox.shopify.catalog_plan import CatalogPlan
+from services.catalog import keys, records
 from services.catalog.domain.states import ItemState
-from tests.integration.catalog.house import CLOCK, DOMAIN, House, catalog_entry
+from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House, catalog_entry
 from tests.integration.ingest.harness import eventually
 
 PLAN = CatalogPlan(shop=DOMAIN, variants=40, odd=())
@@ -66,6 +68,14 @@ async def test_an_item_that_the_log_refuses_shows_tiktoks_words_and_waits_for_a_
     issue = refused.issues[0]
     assert (issue.field, issue.text, issue.fix) == tuple(words.values())
     assert house.submits()[-1].items == 1, "the refused one is not sent with what has changed"
+
+
+async def _is_followed(house: House) -> bool:
+    """Whether the record of what is in flight names the log that tells of it."""
+    log = JetStreamLog(house.nats, keys.STREAM, RandomIds(CLOCK))
+    name = keys.flight(SHOP, ID)
+    found = (await log.read_fresh([name])).get(name)
+    return found is not None and bool(records.flight(found.data).feed_log_id)
 
 
 async def _is_beyond(house: House, submits: int) -> bool:
@@ -185,8 +195,7 @@ async def test_a_submit_in_flight_is_followed_by_the_next_owner_and_not_sent_twi
     house.stock(PLAN)
     house.make_catalog("7001", ingestion_ms=400)
     async with house.running(settle_s=0.5):
-        await eventually(lambda: _is_beyond(house, 0), "it is in flight")
-        await asyncio.sleep(0.1)  # the answer is taken in
+        await eventually(lambda: _is_followed(house), "it is in flight, and its answer taken in")
 
     async with house.running(settle_s=0.5) as engine:
         await house.rested(engine)

@@ -163,7 +163,14 @@ class Rig:
         self.book = self.new_book()
 
     def new_book(self) -> ShopBook:
-        return ShopBook("example", self.store, self.clock, lambda: self.basis, settle_s=0.0)
+        return ShopBook(
+            "example",
+            self.store,
+            self.clock,
+            lambda: self.basis,
+            settle_s=0.0,
+            is_owner=lambda: self.is_owner,
+        )
 
     async def opened(self, book: ShopBook | None = None, **changes: Any) -> Catalog:
         return await (book or self.book).open(replace(CATALOG, **(self.settings | changes)))

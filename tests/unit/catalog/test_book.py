@@ -96,6 +96,21 @@ async def test_a_write_that_another_owner_has_come_before_is_made_on_what_is_the
     assert item.wanted != item.accepted
 
 
+async def test_a_former_owner_writes_nothing_that_its_successor_would_not_know_of() -> None:
+    rig = Rig()
+    await rig.opened()
+    await rig.has(shoe())
+    before = dict(rig.log.newest)
+    rig.is_owner = False
+
+    with pytest.raises(ServiceError, match="not_the_owner"):
+        await rig.has(shoe(title="Other"))
+    with pytest.raises(ServiceError, match="not_the_owner"):
+        await rig.book.settle(ID, taken(rig))
+
+    assert rig.log.newest == before
+
+
 async def test_all_items_that_are_compared_are_counted_and_only_those_that_differ_as_changed() -> (
     None
 ):
