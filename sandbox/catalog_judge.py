@@ -5,8 +5,8 @@ GET /_sandbox/catalogs/<id>/against?shop=<domain>&country=…&currency=…&langu
 It knows the simulated shop's truth and what was really taken, and shares no code with the services
 that stand between. It judges what must not be wrong: that each item is there and no other, what it
 costs, whether it can be had, what it is called and where it leads. Products with oddities (a shop
-made with `odd`) are judged by these rules too; those that a merchant has to mend are left out by
-`sku`: what has no SKU, or shares one, is not judged.
+made with `odd`) are judged by these rules too. Those that a merchant has to mend are left out: what
+has no SKU or shares one, and what has no picture at all.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def expected_items(shop: CatalogShop, market: Market) -> dict[str, Expected]:
     skus = Counter(one.sku for one in shop.variants.values())
     found = {}
     for product in shop.products.values():
-        if product.status != "ACTIVE" or product.published_at_s is None:
+        if product.status != "ACTIVE" or product.published_at_s is None or not product.media:
             continue
         for variant in product.variants:
             price = _price(shop, variant, market)

@@ -73,12 +73,13 @@ class Judge:
             return await _read(answer, path)
 
     async def post(self, path: str, body: object) -> Any:
-        """What was answered.
+        """What was answered to `body`: as it is where it is bytes, else as JSON.
 
         Raises:
             ServiceError: PERMANENT, `no_judge`: what came instead.
         """
-        url, data = f"{self._url}{path}", msgspec.json.encode(body)
+        url = f"{self._url}{path}"
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
         async with self._session.post(url, data=data, timeout=_HTTP) as answer:
             return await _read(answer, path)
 
@@ -121,10 +122,17 @@ class CatalogPlay:
         """Fills the shelves, and makes the catalogs at TikTok."""
         for shelf in self.shelves:
             await self.judge.post("/_sandbox/shopify/catalog", shelf.plan)
+            await self._stock(shelf)
             for one in shelf.catalogs:
                 place = {"region": one.country, "currency": one.currency}
                 path = f"/_sandbox/catalogs/{one.catalog_id}"
                 await self.judge.post(path, SANDBOX_CATALOG | place)
+
+    async def _stock(self, shelf: Shelf) -> None:
+        left = shelf.exports_max
+        for file in shelf.exports:
+            path = f"/_sandbox/shopify/catalog/export?shop={shelf.shop.domain}&limit={left}"
+            left -= (await self.judge.post(path, file.read_bytes()))["added"]
 
     async def play(self, say: Say) -> None:
         """Half of the changes while the shops are seeded, the others afterwards."""

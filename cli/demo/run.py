@@ -114,9 +114,9 @@ async def _perform(
 ) -> Result:
     if wish.size < DELIVERIES_MIN:
         raise ValueError(f"a storm has at least {DELIVERIES_MIN} deliveries: ask for more")
-    shelves = plan_shelves(wish.variants, wish.seed)
     now = datetime.fromtimestamp(_CLOCK.now_ns() / 1e9, UTC)
     root = corpus_root(wish.corpus, directory)
+    shelves = plan_shelves(wish.variants, wish.seed, root)
     storm_shops = default_shops(now)
     shops = (*storm_shops, CORPUS_SHOP) if root else storm_shops
     pixels = plan_pixels(shops)

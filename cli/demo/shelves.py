@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from libs.connections import shop_handle
@@ -44,8 +46,14 @@ _ODD: Final = ("barcodes", "statuses", "prices", "stock")
 """Trouble that is mixed in. Not what the simulators cannot judge, as which of two items a repeated
 SKU belongs to and what becomes of emoji; nor lacking images, without which nothing sells."""
 
+_OTHER_CURRENCIES: Final = ("_ae", "_dk", "_brl", "_vnd")
+"""At the end of a file's name: what is sold there has no prices in dollars."""
+
 _ABROAD_SHARE: Final = 25
 """The second shop has one variant for so many of the first."""
+
+_ABROAD_MIN: Final = 100
+"""But so many that products which are taken off leave something to sell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +91,21 @@ class Shelf:
     changes: int
     """How often something of it changes during the storm."""
 
+    exports: tuple[Path, ...] = ()
+    """Files of Shopify's own form with more of what it sells."""
+
+    exports_max: int = 0
+    """At most so many variants of them."""
+
     @property
     def handle(self) -> str:
         return shop_handle(self.shop.domain) or self.shop.domain
 
 
-def plan_shelves(variants: int, seed: int) -> tuple[Shelf, ...]:
-    """A large shop that speaks both dialects, and a small one that sells abroad.
+def plan_shelves(variants: int, seed: int, corpus: Path | None = None) -> tuple[Shelf, ...]:
+    """A large shop that speaks both dialects, a small one that sells abroad, and a real one.
+
+    The real one sells what `products/*.csv` of `corpus` hold; without any there is none.
 
     Raises:
         ValueError: there are fewer than `VARIANTS_MIN`.
@@ -98,7 +114,7 @@ def plan_shelves(variants: int, seed: int) -> tuple[Shelf, ...]:
         raise ValueError(f"a catalog of the demo has at least {VARIANTS_MIN} variants")
     large = Shop("harbour-supplies.myshopify.com", ("shpss_harbour",), "US", "USD", _LONG_AGO)
     abroad = Shop("atelier-morvane.myshopify.com", ("shpss_morvane",), "US", "USD", _LONG_AGO)
-    few = max(VARIANTS_MIN // 2, variants // _ABROAD_SHARE)
+    few = max(_ABROAD_MIN, variants // _ABROAD_SHARE)
     return (
         Shelf(
             large,
@@ -123,7 +139,19 @@ def plan_shelves(variants: int, seed: int) -> tuple[Shelf, ...]:
             ),
             _changes(few),
         ),
+        *_real(variants, seed + 2, corpus),
     )
+
+
+def _real(variants: int, seed: int, corpus: Path | None) -> Iterator[Shelf]:
+    found = sorted((corpus / "products").glob("*.csv")) if corpus else []
+    files = [one for one in found if not one.stem.endswith(_OTHER_CURRENCIES)]
+    if not files:
+        return
+    shop = Shop("real-exports.myshopify.com", ("shpss_exports",), "US", "USD", _LONG_AGO)
+    plan = {**_plan(shop, 0, seed), "markets": {}, "locales": [], "odd": ()}
+    choice = CatalogChoice("7004", shop.domain)
+    yield Shelf(shop, plan, (choice,), _changes(variants // 10), tuple(files), variants)
 
 
 def _plan(shop: Shop, variants: int, seed: int) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A catalog over HTTP: made, changed while it is sold from, and shown whole to a judge.
 
 POST   /_sandbox/shopify/catalog   a plan (sandbox/shopify/catalog_plan.py): the shop is made
+POST   /_sandbox/shopify/catalog/export?shop=…[&limit=…]    Shopify's CSV of products: put on the
+                                   shelf of a shop that is made, at most `limit` variants
 GET    /_sandbox/shopify/catalog?shop=…[&after=…][&limit=…]    its products as plain JSON
 POST   /_sandbox/shopify/mutate    changes, and the webhooks of them (`Mutation`)
 GET    /_sandbox/shopify/mutate    how far the sending is that nobody waits for
@@ -24,6 +26,7 @@ from libs.clock import Clock
 from sandbox.oauth.apps import is_loopback
 from sandbox.oauth.desk import json_response
 from sandbox.shopify.catalog_changes import Changes, Kind
+from sandbox.shopify.catalog_export import ExportError, add_export
 from sandbox.shopify.catalog_model import CatalogShop, truths
 from sandbox.shopify.catalog_plan import CatalogPlan
 from sandbox.shopify.catalog_shop import make_catalog
@@ -39,6 +42,7 @@ Json = dict[str, Any]
 _Wish = TypeVar("_Wish", bound=msgspec.Struct)
 
 PAGE_MAX: Final = 1000
+EXPORT_VARIANTS_MAX: Final = 100_000
 _PATH: Final = "/_sandbox/shopify/catalog"
 _MUTATE: Final = "/_sandbox/shopify/mutate"
 _TICK_S: Final = 0.1
@@ -97,6 +101,7 @@ class CatalogDesk:
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post(_PATH, self._make)
         app.router.add_get(_PATH, self._show)
+        app.router.add_post(f"{_PATH}/export", self._add)
         app.router.add_post(_MUTATE, self._mutate)
         app.router.add_get(_MUTATE, self._show_sendings)
 
@@ -122,6 +127,16 @@ class CatalogDesk:
         shop = await asyncio.to_thread(make_catalog, plan, self._now_s())
         self.put(shop)
         return json_response(_summary(shop))
+
+    async def _add(self, request: web.Request) -> web.Response:
+        shop = self._catalog(request.query.get("shop", ""))
+        limit = int(request.query.get("limit") or EXPORT_VARIANTS_MAX)
+        try:
+            text = (await request.read()).decode("utf-8-sig")
+            added = add_export(shop, text, self._now_s(), limit)
+        except (ExportError, UnicodeDecodeError) as error:
+            return json_response({"error": str(error)}, 400)
+        return json_response({**_summary(shop), "added": added})
 
     async def _show(self, request: web.Request) -> web.Response:
         shop = self._catalog(request.query.get("shop", ""))

@@ -17,6 +17,7 @@ from aiohttp import web
 from graphql import parse, validate
 
 from sandbox.shopify_admin.schema import SUPPORTED, schema_of
+from tests.fakes.product_csv import product_csv
 from tests.integration.sandbox.bulk_rig import Bulk, bulk_shop
 from tests.unit.sandbox_shopify_admin.shelves import SHOP
 
@@ -348,3 +349,21 @@ async def test_nothing_is_sent_off_this_machine(bulk: Bulk) -> None:
     wish = {"shop": SHOP, "kind": "text", "send": {"url": "https://hooks.example.com/x"}}
     async with bulk.session.post(f"{bulk.url}/_sandbox/shopify/mutate", json=wish) as answer:
         assert answer.status == 400
+
+
+# -- a real shop's export ------------------------------------------------------------------------
+
+
+async def test_a_product_export_is_put_on_the_shelf(bulk: Bulk) -> None:
+    await made(bulk, variants=0)
+    url = f"{bulk.url}/_sandbox/shopify/catalog/export?shop={SHOP}&limit=10"
+
+    async with bulk.session.post(url, data=product_csv(products=3).encode()) as answer:
+        assert (answer.status, (await answer.json())["added"]) == (200, 6)
+    async with bulk.session.post(url, data=b"Title\nLamp\n") as answer:
+        said = await answer.text()
+        assert answer.status == 400
+        assert "Variant Price" in said
+
+    products = (await truth(bulk)).values()
+    assert [one["handle"] for one in products] == ["lamp-0", "lamp-1", "lamp-2"]
