@@ -61,6 +61,22 @@ make_venv() {
   quietly "$1" -m pip --python "$venv/bin/python" install pip
 }
 
+# uv needs seconds where pip needs minutes, but knows nothing of pip's settings: where it cannot reach
+# any packages (a mirror, a folder of wheels), pip does it all.
+install_quickly() {
+  local uv_alone
+  uv_alone=$(mktemp)
+  awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements.lock >"$uv_alone"
+  if "${pip[@]}" --require-hashes -r "$uv_alone" >/dev/null 2>&1 \
+    && UV_HTTP_TIMEOUT=20 UV_HTTP_RETRIES=1 "$venv/bin/uv" pip install --quiet \
+      --python "$venv/bin/python" --require-hashes -r requirements.lock >/dev/null 2>&1; then
+    rm -f "$uv_alone"
+    return
+  fi
+  rm -f "$uv_alone"
+  return 1
+}
+
 if [[ -x $venv/bin/python && -f $stamp ]] && new_enough "$venv/bin/python" \
   && [[ $(<"$stamp") == "$(key "$venv/bin/python")" ]]; then
   exit 0
@@ -74,6 +90,8 @@ if [[ ${built_for% *} != "$PWD" ]] || ! new_enough "$venv/bin/python"; then
 fi
 echo "$PWD unfinished" >"$stamp"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet)
-quietly "${pip[@]}" --require-hashes -r requirements.lock
+if ! install_quickly; then
+  quietly "${pip[@]}" --no-compile --require-hashes -r requirements.lock
+fi
 quietly "${pip[@]}" --no-deps --no-build-isolation -e .
 key "$venv/bin/python" >"$stamp"
