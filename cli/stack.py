@@ -299,7 +299,7 @@ class Stack:
         )
 
     def rss_bytes(self) -> dict[str, int]:
-        """Resident memory of each process now."""
+        """Resident memory of each process now, with those that it has begun."""
         pids = {name: process.pid for name, process in self.processes.items()}
         if self.nats.running:
             pids["nats"] = self.nats.pid
@@ -385,9 +385,19 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has begun and that are there still."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
 def _rss_bytes(pid: int) -> int:
     try:
         fields = Path(f"/proc/{pid}/statm").read_text().split()
     except OSError:
         return 0
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+    own = int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+    return own + sum(map(_rss_bytes, children_of(pid)))

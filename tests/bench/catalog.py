@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 import yaml
 
-from cli.stack import Stack
+from cli.stack import Stack, children_of
 from libs.rpc.client import call, channel
 from libs.settings import Address
 from tests.bench.figures import Bound, Goal, number, percentile, spread
@@ -80,8 +80,10 @@ class Cpu:
 
 
 def _cpu_s(pid: int) -> float:
+    """Of a process, of those that it has begun, and of those of them that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(_cpu_s, children_of(pid)))
 
 
 @dataclass

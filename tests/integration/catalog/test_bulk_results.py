@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
+import signal
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -17,6 +21,7 @@ from libs.http.session import http_session
 from libs.retry import RetryPolicy
 from services.catalog.adapters.bulk_download import BulkDownload, Piece
 from services.catalog.adapters.bulk_export import ProductExport
+from services.catalog.adapters.spool_process import serve
 from services.catalog.domain.model import Money, Product
 from tests.integration.catalog.shopify_fake import FakeShopify, Storage, fake_shopify
 from tests.unit.catalog.shopify_lines import Json, jsonl, level, product, variant
@@ -229,7 +234,8 @@ async def test_what_was_left_out_can_be_asked_for(rig: Rig) -> None:
     found = [one async for portion in export for one in portion]
 
     assert len(found) == 2
-    assert +export.oddities == {"line_unreadable": 1}  # type: ignore[operator]
+    assert export.oddities == {"line_unreadable": 1}
+    assert not export.is_whole
 
 
 async def test_a_reader_that_is_cancelled_leaves_no_file(rig: Rig) -> None:
@@ -262,3 +268,48 @@ async def test_a_disk_that_refuses_is_an_error_that_may_pass(rig: Rig) -> None:
     error = await rig.error()
 
     assert (error.kind, error.code) == (Kind.RETRYABLE, "spool_failed")
+
+
+async def test_a_reader_whose_process_is_killed_says_that_it_may_pass(rig: Rig) -> None:
+    export = rig.export()
+    before = children()
+    await anext(export)
+    (reader,) = children() - before
+
+    os.kill(reader, signal.SIGKILL)
+    with pytest.raises(ServiceError) as raised:
+        async for _ in export:
+            pass
+
+    assert (raised.value.kind, raised.value.code) == (Kind.RETRYABLE, "spool_failed")
+    assert list(rig.folder.iterdir()) == []
+
+
+async def test_no_process_outlives_its_reader(rig: Rig) -> None:
+    before = children()
+    export = rig.export()
+    await anext(export)
+    assert len(children() - before) == 1
+
+    await export.aclose()
+
+    assert children() == before
+
+
+def children() -> set[int]:
+    """Processes that this one has begun and that are alive."""
+    own = Path(f"/proc/{os.getpid()}/task")
+    return {int(one) for task in own.iterdir() for one in (task / "children").read_text().split()}
+
+
+def test_a_surprise_in_the_process_tells_its_place_and_no_content() -> None:
+    answers = io.BytesIO()
+    question = b"not msgpack of a merchant"
+
+    serve(io.BytesIO(struct.pack(">cI", b"o", len(question)) + question), answers)
+
+    how, length = struct.unpack(">cI", answers.getvalue()[:5])
+    said = answers.getvalue()[5:]
+    assert (how, length) == (b"u", len(said))
+    assert said.startswith(b"ValidationError in answer, line ")
+    assert b"merchant" not in said
