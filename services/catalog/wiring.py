@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import ClientSession
 
@@ -29,6 +27,7 @@ from services.catalog import runs, sender
 from services.catalog.adapters.bulk_download import BulkDownload
 from services.catalog.adapters.images import ImageLooks
 from services.catalog.adapters.marks import TokenMarks
+from services.catalog.adapters.plain_hosts import PlainHosts
 from services.catalog.adapters.rates import Rates
 from services.catalog.adapters.shopify import ShopifyReads
 from services.catalog.adapters.tiktok import TikTokCatalogApi
@@ -44,8 +43,6 @@ from services.catalog.settings import Settings
 from services.catalog.shop_work import Means
 from services.catalog.store import SyncStore
 from tidewire.catalog.v1 import catalog_service_pb2_grpc
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @asynccontextmanager
@@ -171,7 +168,9 @@ def _syncing(
         store=store,
         shopify=ShopifyReads(
             admin,
-            BulkDownload(session=session, clock=base.clock, plain_loopback=_is_played(settings)),
+            BulkDownload(
+                session=session, clock=base.clock, plain=PlainHosts.of(settings.shopify_base_url)
+            ),
             settings.spool,
         ),
         clock=base.clock,
@@ -180,11 +179,6 @@ def _syncing(
         room=asyncio.Semaphore(settings.seeds_at_once),
         bulk_poll_s=settings.bulk_poll_s,
     )
-
-
-def _is_played(settings: Settings) -> bool:
-    """Whether Shopify is a simulator on this machine, which has no certificate to show."""
-    return urlsplit(settings.shopify_base_url).hostname in _LOOPBACK
 
 
 def _lanes(

@@ -10,12 +10,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from libs.rpc.policy import pattern_of
 from libs.rpc.policy_file import read_policy
+from services.catalog.adapters.plain_hosts import PlainHosts
 
 ROOT = Path(__file__).resolve().parents[2]
 NATS = ROOT / "deploy" / "nats"
@@ -136,6 +138,17 @@ def test_exports_of_whole_stores_lie_on_disk_and_not_in_memory() -> None:
 
     assert mounted[folder] in _compose()["volumes"]
     assert re.search(rf"install -d -o tidewire [^&]*{folder}\b", image)
+
+
+@pytest.mark.parametrize("variable", ["TIDEWIRE_SHOPIFY_BASE_URL", "TIDEWIRE_TIKTOK_API_BASE_URL"])
+def test_files_that_lie_with_the_sandbox_may_be_fetched(variable: str) -> None:
+    base_url = _compose()["services"]["catalog"]["environment"][variable]
+    parts = urlsplit(base_url)
+
+    plain = PlainHosts.of(base_url)
+
+    assert plain.admits(f"{parts.scheme}://{parts.netloc}/files/1?signature=1")
+    assert not plain.admits("http://example.com/files/1")
 
 
 def test_every_variable_of_a_container_is_a_setting() -> None:

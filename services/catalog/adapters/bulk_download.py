@@ -21,10 +21,10 @@ from libs.errors import Kind, ServiceError, permanent
 from libs.http.session import CONNECT_S
 from libs.ids import Random, system_random
 from libs.retry import RetryPolicy
+from services.catalog.adapters.plain_hosts import NO_HOST, PlainHosts
 
 _log = structlog.stdlib.get_logger()
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _POLICY: Final = RetryPolicy(attempts_max=6)
 _CHUNK_BYTES: Final = 256 * 1024
 _TRIES_MAX: Final = 200
@@ -61,8 +61,7 @@ class _Reading:
 class BulkDownload:
     """Reads files of bulk operations.
 
-    `policy` bounds the tries that bring nothing new. `plain_loopback` admits `http` to this
-    machine, for simulators.
+    `policy` bounds the tries that bring nothing new. `plain` admits `http`, to simulators.
     """
 
     session: aiohttp.ClientSession
@@ -71,7 +70,7 @@ class BulkDownload:
     random: Random = system_random
     idle_s: float = 60.0
     """Seconds without a byte after which a try has failed."""
-    plain_loopback: bool = False
+    plain: PlainHosts = NO_HOST
 
     async def pieces(self, url: str) -> AsyncGenerator[Piece, None]:
         """The file from its start to its end. Close what is not read to the end (`aclosing`).
@@ -103,9 +102,9 @@ class BulkDownload:
     def _target(self, url: str) -> URL:
         try:
             target = URL(url, encoded=True)
+            plain = self.plain.admits(str(target))
         except ValueError as error:
             raise permanent("bulk_url_refused", "the result's address is unreadable") from error
-        plain = target.scheme == "http" and self.plain_loopback and target.host in _LOOPBACK
         if not target.host or not (target.scheme == "https" or plain):
             raise permanent("bulk_url_refused", "the result's address is not https")
         return target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import structlog
 
 from libs.errors import ServiceError
 from libs.http.client import Request, Upstream
+from services.catalog.adapters.plain_hosts import PlainHosts
 from services.catalog.domain.csv_log import UnreadableError, issues_of
 from services.catalog.domain.feed_log import Issue
 
@@ -30,11 +30,11 @@ class LogFiles:
     def __init__(self, upstream: Upstream, api_base_url: str, *, timeout_s: float) -> None:
         self._upstream = upstream
         self._timeout_s = timeout_s
-        self._may_be_plain = is_plain_loopback(api_base_url)
+        self._plain = PlainHosts.of(api_base_url)
 
     async def issues(self, url: str, *, has_errors: bool) -> Sequence[Issue] | None:
         """All issues that the file names; None where it cannot be read to its end."""
-        if not is_safe_address(url, may_be_plain=self._may_be_plain):
+        if not is_safe_address(url, self._plain):
             _log.warning("feed_log_file_skipped", reason="address_not_allowed")
             return None
         try:
@@ -53,26 +53,15 @@ class LogFiles:
             return None
 
 
-def is_safe_address(url: str, *, may_be_plain: bool) -> bool:
-    """Whether a file may be fetched there: over TLS, or, for a simulator, from this machine."""
+def is_safe_address(url: str, plain: PlainHosts) -> bool:
+    """Whether a file may be fetched there: over TLS, or from a simulator."""
     try:
         parts = urlsplit(url)
         host, user = parts.hostname, parts.username
+        is_plain = plain.admits(url)
     except ValueError:
         return False
     is_clean = url.isascii() and url.isprintable() and " " not in url
     if not is_clean or not host or user is not None:
         return False
-    return parts.scheme == "https" or (may_be_plain and is_plain_loopback(url))
-
-
-def is_plain_loopback(url: str) -> bool:
-    """Whether a URL is http to this very machine, as that of a simulator is."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "http":
-        return False
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return parts.scheme == "https" or is_plain

@@ -21,6 +21,7 @@ from libs.http.session import http_session
 from libs.retry import RetryPolicy
 from services.catalog.adapters.bulk_download import BulkDownload, Piece
 from services.catalog.adapters.bulk_export import ProductExport
+from services.catalog.adapters.plain_hosts import NO_HOST, PlainHosts
 from services.catalog.adapters.spool_process import serve
 from services.catalog.domain.model import Money, Product
 from tests.integration.catalog.shopify_fake import FakeShopify, Storage, fake_shopify
@@ -86,7 +87,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             clock=clock,
             policy=policy,
             random=lambda: 0.5,
-            plain_loopback=True,
+            plain=PlainHosts(loopback=True),
             storage=fake.storage,
         )
         fake.storage.content = jsonl(lines(40))
@@ -215,7 +216,7 @@ async def test_an_address_that_is_not_https_is_refused(rig: Rig, url: str) -> No
 
 
 async def test_this_machine_is_no_storage_host_unless_settings_say_so(rig: Rig) -> None:
-    rig.download = replace(rig.download, plain_loopback=False)
+    rig.download = replace(rig.download, plain=NO_HOST)
 
     assert (await rig.error()).code == "bulk_url_refused"
     assert rig.ranges == []

@@ -11,7 +11,7 @@ from libs.ids import RandomIds
 from sandbox.shopify.catalog_changes import Changes
 from sandbox.shopify.catalog_plan import CatalogPlan
 from services.catalog import keys, records
-from services.catalog.domain.states import ItemState
+from services.catalog.domain.states import ItemState, SyncPhase
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House, catalog_entry
 from tests.integration.ingest.harness import eventually
 
@@ -80,6 +80,28 @@ async def _is_followed(house: House) -> bool:
 
 async def _is_beyond(house: House, submits: int) -> bool:
     return len(house.submits()) > submits
+
+
+async def test_files_are_fetched_from_simulators_on_another_host(house: House) -> None:
+    shop = house.stock(PLAN)
+    skus = {one.sku or "" for one in shop.variants.values()}
+    bad = {one for one in skus if one[-1] in "02468"}
+    assert len(bad) > 5, "more than a log shows, so that its file is needed, as Shopify's is"
+    words = {"field": "title", "issue": "Title has a forbidden word", "suggestion": "Another"}
+    house.fault({"kind": "item_issue", **words}, UPLOAD, sku="*[02468]")
+    # No loopback address, and yet of this machine.
+    url = house.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104  # asked, not listened to
+
+    async with house.running(
+        tiktok_api_base_url=url, shopify_base_url=f"{url}/shopify/{{shop}}"
+    ) as engine:
+        progress = await house.rested(engine)
+        refused = await engine.page(ID, {ItemState.REFUSED}, size=100, token="")
+
+    assert progress.phase is SyncPhase.DONE, progress
+    assert {one.sku_id for one in refused.items} == bad
+    assert {one.issues[0].text for one in refused.items} == {words["issue"]}
+    assert set(house.items()) == skus - bad
 
 
 async def test_a_log_that_never_ends_has_its_items_sent_again_and_nothing_claimed(

@@ -17,6 +17,7 @@ from libs.http.session import http_session
 from libs.telemetry import Metrics
 from sandbox.shopify.catalog_model import product_truth
 from services.catalog.adapters.bulk_download import BulkDownload
+from services.catalog.adapters.plain_hosts import PlainHosts
 from services.catalog.adapters.shopify import ShopifyReads
 from services.catalog.domain.model import MarketPrice, Money, Product, Text
 from services.catalog.ports import BulkState, ShopFacts, Wanted
@@ -55,7 +56,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         connections = connections_file(tmp_path / "c.yaml", {SHOP: TOKEN})
         template = f"{sandbox.url}/shopify/{{shop}}"
         admin = admin_of(template, session, connections, RecordingLimiter(), Metrics())
-        download = BulkDownload(session=session, clock=SystemClock(), plain_loopback=True)
+        plain = PlainHosts.of(sandbox.url)
+        download = BulkDownload(session=session, clock=SystemClock(), plain=plain)
         yield Rig(sandbox, ShopifyReads(admin, download, tmp_path / "spool"))
 
 

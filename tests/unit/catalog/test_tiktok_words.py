@@ -7,6 +7,7 @@ import pytest
 
 from libs.errors import Kind, ServiceError
 from libs.tiktok import Scope
+from services.catalog.adapters.plain_hosts import PlainHosts
 from services.catalog.adapters.tiktok_files import is_safe_address
 from services.catalog.domain.answers import (
     RefusedError,
@@ -22,6 +23,9 @@ from services.catalog.domain.log_reading import log_page
 from services.catalog.domain.reading import reviews_of
 from tests.unit.catalog.log_shapes import HEADER, URL, issue, log
 
+_TIKTOK = "https://business-api.tiktok.com"
+_HERE = "http://127.0.0.1:8080"
+_THERE = "http://sandbox:9300"
 _ROW = b"S-1,2,Error,Bad,Mend it,title"
 _ISSUE = Issue("S-1", is_error=True, field="title", text="Bad", fix="Mend it", place=0)
 
@@ -221,27 +225,37 @@ def test_a_log_with_nothing_to_say_has_no_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "may_be_plain", "is_safe"),
+    ("url", "api", "is_safe"),
     [
-        ("https://files.example/log.csv?sig=a%2Fb", False, True),
-        ("https://files.example/log.csv", True, True),
-        ("http://files.example/log.csv", False, False),
-        ("http://files.example/log.csv", True, False),
-        ("http://127.0.0.1:8080/log.csv", False, False),
-        ("http://127.0.0.1:8080/log.csv", True, True),
-        ("http://localhost/log.csv", True, True),
-        ("https://me:secret@files.example/log.csv", False, False),
-        ("https://files.example/log.csv\r\nHost: b", False, False),
-        ("ftp://files.example/log.csv", True, False),
-        ("file:///etc/passwd", True, False),
-        ("https://", False, False),
-        ("http://[::1", True, False),
+        ("https://files.example/log.csv?sig=a%2Fb", _TIKTOK, True),
+        ("https://files.example/log.csv", _HERE, True),
+        ("http://files.example/log.csv", _TIKTOK, False),
+        ("http://files.example/log.csv", _HERE, False),
+        ("http://127.0.0.1:8080/log.csv", _TIKTOK, False),
+        ("http://127.0.0.1:8080/log.csv", _HERE, True),
+        ("http://localhost/log.csv", _HERE, True),
+        ("http://sandbox:9300/log.csv", _THERE, True),
+        ("http://sandbox:9301/log.csv", _THERE, False),
+        ("http://sandbox/log.csv", _THERE, False),
+        ("http://sandbox/log.csv", "http://sandbox", True),
+        ("http://sandbox:9300/log.csv", _HERE, False),
+        ("http://other:9300/log.csv", _THERE, False),
+        ("http://127.0.0.1:9300/log.csv", _THERE, False),
+        ("http://sandbox:9300/log.csv", "https://sandbox:9300", False),
+        ("http://me:secret@sandbox:9300/log.csv", _THERE, False),
+        ("http://sandbox:93000/log.csv", _THERE, False),
+        ("https://me:secret@files.example/log.csv", _TIKTOK, False),
+        ("https://files.example/log.csv\r\nHost: b", _TIKTOK, False),
+        ("ftp://files.example/log.csv", _HERE, False),
+        ("file:///etc/passwd", _HERE, False),
+        ("https://", _TIKTOK, False),
+        ("http://[::1", _HERE, False),
     ],
 )
-def test_a_file_is_fetched_over_tls_or_from_this_very_machine(
-    url: str, *, may_be_plain: bool, is_safe: bool
+def test_a_file_is_fetched_over_tls_or_from_a_simulator(
+    url: str, api: str, *, is_safe: bool
 ) -> None:
-    assert is_safe_address(url, may_be_plain=may_be_plain) is is_safe
+    assert is_safe_address(url, PlainHosts.of(api)) is is_safe
 
 
 # -- reviews -------------------------------------------------------------------------------------
