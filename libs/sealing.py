@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -12,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from libs.errors import ServiceError, permanent
+from libs.zstd import Zstd
 from tidewire.common.v1.sealed_pb2 import ENCODING_UNSPECIFIED, ENCODING_ZSTD, Encoding, Payload
 
 KEY_BYTES: Final = 32
@@ -21,7 +21,6 @@ PLAIN_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # Below this zstd's frame costs more than it saves.
 _WORTH_COMPRESSING_BYTES: Final = 256
-_ZSTD_LEVEL: Final = 1
 
 
 class DataKey:
@@ -53,15 +52,7 @@ KeyFinder: TypeAlias = Callable[[str], DataKey | None]
 """Gives the data key of an id, such as `{key.key_id: key}.get`."""
 
 
-class _Zstd(threading.local):
-    """One thread's compressor and decompressor: they are quick to use, not to make or to share."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_zstd = _Zstd()
+_zstd = Zstd()
 
 
 def seal(plain: bytes, key: DataKey, *, associated: bytes, nonce: bytes | None = None) -> Payload:

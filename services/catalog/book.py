@@ -36,7 +36,7 @@ from services.catalog.domain.states import ItemState
 from services.catalog.domain.sync import SyncIssue, SyncProduct
 from services.catalog.domain.waiting import Act, Waiting
 from services.catalog.mapper import Basis, made_of
-from services.catalog.store import GONE_TTL_S, Kept, KeptProduct, SyncStore
+from services.catalog.store import GONE_TTL_S, RECORD_BYTES_MAX, Kept, KeptProduct, SyncStore
 
 _log = structlog.stdlib.get_logger()
 
@@ -181,8 +181,14 @@ class ShopBook:
             }
             if after is not None:
                 group = list(self._source_entries(kept, after))
-                if group or step.concerns(product_id):
-                    for connection_id, record in step.planned(after, kept):
+                fits = all(len(entry.data) <= RECORD_BYTES_MAX for entry in group)
+                if not fits:
+                    _log.warning("product_too_large", shop=self.handle, product_id=product_id)
+                    # What is known of it stays known, for nothing may be sent but what is.
+                    group = []
+                if group or not fits or step.concerns(product_id):
+                    plans = step.planned(after, kept) if fits else step.too_large(after, kept)
+                    for connection_id, record in plans:
                         records_after[connection_id] = record
                         before = kept.syncs[connection_id]
                         group.append(self._sync_entry(connection_id, record, before))

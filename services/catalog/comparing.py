@@ -7,13 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import structlog
 
 from services.catalog.domain import sync
 from services.catalog.domain.fates import Sent
+from services.catalog.domain.ids import assign_ids
+from services.catalog.domain.items import Mapped, Refusal
 from services.catalog.domain.model import Product
 from services.catalog.domain.settings import CatalogSettings
-from services.catalog.domain.sync import SyncProduct
+from services.catalog.domain.sync import SyncItem, SyncProduct
 from services.catalog.domain.waiting import Waiting
 from services.catalog.mapper import Basis, Made, inventory_items, made_of
 from services.catalog.store import KeptProduct
@@ -47,6 +50,10 @@ class Outgoing:
 READY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Of a shop's items that are kept as they go over the wire until they are sent: to map them again
 costs as much as to compare them, and a seed sends all that it has compared."""
+
+
+_TOO_LARGE: Final = "the product has more variants, locations or texts than can be kept of one"
+_LESS: Final = "split it, or stock it at fewer locations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,47 @@ class Comparison:
         self.prepared.append((catalog.settings.connection_id, prepared))
         return record
 
+    def too_large(self, product: Product, kept: KeptProduct) -> Iterator[tuple[str, SyncProduct]]:
+        """The records of a product that is more than can be kept, so that it stays as it was known.
+
+        Its items say so; where nothing was known of it, each of its variants is refused.
+        """
+        known = kept.source.record
+        is_known = known is not None and known.variants
+        for connection_id, catalog in self._catalogs.items():
+            before = kept.syncs[connection_id].record
+            if not is_known:
+                record = self._refused(catalog, product, before)
+            elif before is None:
+                continue
+            else:
+                record = sync.unmapped(before, self._now_ns)
+                record = msgspec.structs.replace(
+                    record,
+                    items=tuple(map(_said_to_be_too_large, record.items)),
+                    reread=record.reread and product.product_id not in self._read,
+                )
+            if record != before:
+                yield connection_id, record
+
+    def _refused(
+        self, catalog: Catalog, product: Product, before: SyncProduct | None
+    ) -> SyncProduct:
+        known = before.ids if before else {}
+        ids, _ = assign_ids(product, catalog.settings, known, self._owner_of(catalog))
+        refusals = tuple(
+            Refusal(one, sku_id, "product_too_large", "variants", f"{_TOO_LARGE}: {_LESS}")
+            for one, sku_id in ids.items()
+        )
+        return sync.planned(
+            before,
+            product.product_id,
+            Mapped(refusals=refusals),
+            {},
+            inventory_items=inventory_items(product),
+            now_ns=self._now_ns,
+        )
+
     def _owner_of(self, catalog: Catalog) -> Callable[[str], str | None]:
         connection_id = catalog.settings.connection_id
 
@@ -191,6 +239,16 @@ class Comparison:
             return claimed or catalog.waiting.owner_of(sku_id)
 
         return owner_of
+
+
+def _said_to_be_too_large(item: SyncItem) -> SyncItem:
+    issues = tuple(
+        msgspec.structs.replace(one, text=_TOO_LARGE, fix=_LESS)
+        if one.code == sync.MAPPING_FAILED
+        else one
+        for one in item.issues
+    )
+    return msgspec.structs.replace(item, issues=issues)
 
 
 def to_delete(record: SyncProduct) -> list[Outgoing]:

@@ -10,6 +10,8 @@ from nats.aio.client import Client
 
 from libs.bus.commit_log import BATCH_BYTES_MAX, ENTRIES_MAX, CommitLog, Entry, Stored
 from libs.bus.scan import scan
+from libs.bus.streams import MAX_PAYLOAD_BYTES
+from libs.errors import permanent
 from services.catalog import keys, records
 from services.catalog.domain.model import Product
 from services.catalog.domain.sync import SyncProduct
@@ -18,6 +20,9 @@ T = TypeVar("T")
 
 GONE_TTL_S: Final = 30 * 86_400
 """How long a product is remembered that is gone: until nothing older can be told of it."""
+
+RECORD_BYTES_MAX: Final = MAX_PAYLOAD_BYTES - 64 * 1024
+"""Of one record: what NATS takes in a message, less its headers."""
 
 _BYTES_MAX: Final = BATCH_BYTES_MAX * 3 // 4
 
@@ -84,7 +89,12 @@ class SyncStore:
 
         Raises:
             ConflictError: something is not where it was read; groups before may be written.
+            ServiceError: PERMANENT, `record_too_large`: one is beyond `RECORD_BYTES_MAX`, and none
+                is written.
         """
+        for entry in (one for group in groups for one in group):
+            if len(entry.data) > RECORD_BYTES_MAX:
+                raise permanent("record_too_large", f"{entry.subject}: {len(entry.data)} bytes")
         batch: list[Entry] = []
         size = 0
         for group in groups:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from random import Random
+from typing import Any, Final
 
 import pytest
 
 from libs.bus.commit_log import Entry
-from libs.errors import ServiceError
+from libs.errors import Kind, ServiceError
 from services.catalog import keys, records
 from services.catalog.domain.fates import Fate, Sent, Settled
 from services.catalog.domain.states import ItemState
 from services.catalog.domain.sync import MAPPING_FAILED
 from services.catalog.domain.waiting import Act
 from services.catalog.mapper import Basis
+from services.catalog.store import RECORD_BYTES_MAX
 from tests.unit.catalog.engine_parts import ID, Rig, shoe, until
 from tests.unit.catalog.goods import SHOP, TODAY, product, variant
 
@@ -142,6 +144,55 @@ async def test_a_product_that_cannot_be_mapped_says_so_and_keeps_nothing_waiting
     await rig.has(shoe("1"), shoe("2"), anew=True)
     await until(lambda: rig.record().items[0].state == ItemState.ACCEPTED, sender)
     assert rig.record().items[0].issues == ()
+
+
+# Noise, so that it stays as large as it is.
+TOO_LARGE: Final = Random(1).randbytes(9_000_000).hex()
+
+
+async def test_a_new_product_that_is_too_large_to_be_kept_is_refused_and_others_are_taken() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+
+    await rig.has(shoe("1", body_html=TOO_LARGE), shoe("2"))
+
+    assert keys.source("example", "1") not in rig.log.newest
+    (item,) = rig.record("1").items
+    assert (item.state, item.issues[0].code) == (ItemState.REFUSED, "product_too_large")
+    assert catalog.waiting.pending() == len(rig.record("2").items)
+    await rig.has(shoe("1"))
+    (item,) = rig.record("1").items
+    assert (item.state, item.issues) == (ItemState.PENDING, ())
+
+
+async def test_a_product_that_becomes_too_large_stays_as_it_was_known_and_says_so() -> None:
+    rig = Rig()
+    catalog = await rig.opened()
+    await rig.has(shoe(), lacking={"1"})
+    await rig.book.settle(ID, taken(rig))
+    before = rig.record()
+
+    await rig.has(shoe(body_html=TOO_LARGE), read={"1"})
+
+    assert records.product(rig.log.newest[keys.source("example", "1")].data) == shoe()
+    (item,) = rig.record().items
+    assert (item.state, item.accepted) == (ItemState.ACCEPTED, before.items[0].accepted)
+    assert "more" in item.issues[0].text
+    assert (catalog.waiting.pending(), rig.record().reread) == (0, False)
+    written = rig.log.sequence
+    await rig.has(shoe(body_html=TOO_LARGE), read={"1"})
+    assert rig.log.sequence == written
+
+
+async def test_a_record_that_nats_would_not_take_is_told_before_any_is_written() -> None:
+    rig = Rig()
+    groups = [[Entry("one", b"1")], [Entry("two", bytes(RECORD_BYTES_MAX + 1))]]
+
+    with pytest.raises(ServiceError, match="record_too_large") as told:
+        await rig.store.write(groups)
+
+    assert told.value.kind is Kind.PERMANENT
+    assert not rig.log.newest
 
 
 async def test_a_change_that_fails_costs_its_product_alone() -> None:
