@@ -224,14 +224,18 @@ class ShopBook:
 
     # -- for the senders -----------------------------------------------------------------------
 
-    async def outgoing(self, connection_id: str, act: Act, items_max: int) -> list[Outgoing]:
+    async def outgoing(
+        self, connection_id: str, act: Act, items_max: int, *, of: Sequence[str] | None = None
+    ) -> list[Outgoing]:
         """What is to be sent next of one kind, mapped from the newest that is known.
+
+        `of` are products to choose from; None: those whose turn it is.
 
         Raises:
             ServiceError: as `take`.
         """
         catalog = self.catalogs[connection_id]
-        chosen = catalog.waiting.products_for(act, items_max)
+        chosen = list(of) if of is not None else catalog.waiting.products_for(act, items_max)
         found: list[Outgoing] = []
         behind: list[str] = []
         if act is Act.UPLOAD:

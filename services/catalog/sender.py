@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
-from libs import metric_names
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.http import classify
@@ -24,7 +23,6 @@ from services.catalog.domain.answers import ONCE_A_MINUTE_S, SUBMIT_TOO_SOON, Re
 from services.catalog.domain.dialects import dialect_of
 from services.catalog.domain.fates import Fate, Sent, Settled
 from services.catalog.domain.feed_log import Submitted
-from services.catalog.domain.isolation import parts_after_refusal
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.domain.states import IssueSource
 from services.catalog.domain.sync import SyncIssue
@@ -38,7 +36,10 @@ from services.catalog.looking import ImageLook
 from services.catalog.pauses import pause
 from services.catalog.ports import Gatekeeper, Held, Images, TikTokCatalog
 from services.catalog.records import Flight, Status
+from services.catalog.search import Search
+from services.catalog.searching import Searching
 from services.catalog.store import SyncStore
+from services.catalog.tally import Tally
 
 _log = structlog.stdlib.get_logger()
 
@@ -102,9 +103,8 @@ class Sender:
         self._took_off_s = 0.0
         self._last_submit_ns = 0
         self._learnt_spacing_s = 0.0
-        self._parts: deque[tuple[Act, list[Outgoing]]] = deque()
-        self._follows_words = False
-        """Whether what is sent now is a part that TikTok's words led to."""
+        self._searching = Searching(book, catalog, means.store)
+        self._tally = Tally(means.metrics)
         self._endings = Endings()
         self._fruitless = 0
         """Submits in a row of which nothing could be told."""
@@ -228,6 +228,7 @@ class Sender:
             self._sent_late.popleft()
             await self._flights.late_seen_to(late)
             return
+        await self._tell_found()
         self._held = self._in_the_way()
         if self._held is not None:
             await self._sleep(self._held.wait_s)
@@ -259,8 +260,9 @@ class Sender:
         """Seconds until the next submit; None: until something changes."""
         now_s = self._means.clock.monotonic_s()
         dialect = dialect_of(self._settings.dialect)
+        waiting = self._catalog.waiting
         ready_s = (
-            0.0 if self._parts else self._catalog.waiting.ready_in_s(now_s, dialect.uploads_max)
+            0.0 if self._searching.search.is_on else waiting.ready_in_s(now_s, dialect.uploads_max)
         )
         if ready_s is None:
             return None
@@ -321,14 +323,16 @@ class Sender:
             error=failure,
         )
         await self._means.gatekeeper.ended(self._settings, failure)
-        self._count_submit(act, failure)
+        self._tally.submit(act, failure)
         if self._tell_if_late():
             raise ServiceError(Kind.RETRYABLE, "not_the_owner", self._id)
         if failure is not None:
             await self._not_submitted(act, items, failure)
             return
         self._last_submit_ns = self._means.clock.now_ns()
-        self._count_delays(items)
+        self._tally.delays(items, self._catalog.waiting, self._means.clock.monotonic_s())
+        if act is Act.UPLOAD:
+            self._searching.search.taken()
         await self._submitted(act, items, submitted)
 
     def _tell_if_late(self) -> bool:
@@ -340,16 +344,11 @@ class Sender:
         return True
 
     async def _next(self) -> tuple[Act, list[Outgoing]]:
+        part = await self._searching.next()
+        if part is not None:
+            return part
+        await self._tell_found()
         waiting = self._catalog.waiting
-        while self._parts:
-            part, held = self._parts.popleft()
-            # What has gone meanwhile need not come to TikTok first.
-            there = [
-                one for one in held if waiting.owner_of(one.sent.sku_id) == one.sent.product_id
-            ]
-            if there:
-                return part, there
-        self._follows_words = False
         dialect = dialect_of(self._settings.dialect)
         act = waiting.next_act()
         if act is None:
@@ -395,19 +394,34 @@ class Sender:
             await self._flights.land(self._last_submit_ns)
             self._set_aside(words or error.code)
             return
-        if len(items) == 1:
+        if len(items) > 1:
+            has_taken = self._catalog.waiting.has_taken
+            self._searching.search.divide(act, items, words, has_taken=has_taken)
+        else:
             issue = SyncIssue(IssueSource.TIKTOK, True, error.code, "", words)  # noqa: FBT003  # a row
             fate = Fate.REFUSED if act is Act.UPLOAD else Fate.KEPT
-            await self._book.settle(self._id, [Settled(items[0].sent, fate, (issue,))])
-            self._count_items(Counter({fate.value: 1}))
-            await self._flights.land(self._last_submit_ns)
-            return
-        names = [one.sent.sku_id for one in items]
-        # Words that led nowhere once are not followed again: nobody documents how it counts.
-        parts = parts_after_refusal(items, names, "" if self._follows_words else words)
-        self._follows_words = bool(words)
-        self._parts.extendleft((act, list(part)) for part in reversed(parts))
+            await self._refused_alone(act, Settled(items[0].sent, fate, (issue,)), words)
         await self._flights.land(self._last_submit_ns)
+
+    async def _refused_alone(self, act: Act, end: Settled, words: str) -> None:
+        if act is Act.DELETE:
+            await self._record([end])
+            return
+        self._searching.search.found(end, words)
+        if self._searching.search.is_shared:
+            self._set_aside(words or end.issues[0].code)
+            self._searching.search = Search(self._silences)
+
+    async def _tell_found(self) -> None:
+        """Records what the search is sure of."""
+        ends = self._searching.search.ends()
+        if ends:
+            await self._record(ends)
+            self._searching.search.told()
+
+    async def _record(self, ends: Sequence[Settled]) -> None:
+        await self._book.settle(self._id, ends)
+        self._tally.ended(ends)
 
     def _set_aside(self, note: str) -> None:
         """The catalog takes nothing: it is left alone until a person may have seen to it."""
@@ -435,7 +449,7 @@ class Sender:
         ends = self._endings.of(act, sent, judged, found)
         await self._book.settle(self._id, ends)
         await self._flights.land(self._last_submit_ns)
-        self._count_items(Counter(end.fate.value for end in ends))
+        self._tally.ended(ends)
         if judged.spacing_s:
             self._learnt_spacing_s = max(self._learnt_spacing_s, judged.spacing_s)
         if judged.advice:
@@ -450,29 +464,6 @@ class Sender:
         if is_fruitless:
             wait_s = max(1.0, _BACK_OFF.delay_s(self._fruitless, self._means.random))
             self._not_before_s = self._means.clock.monotonic_s() + wait_s
-
-    # -- counting ------------------------------------------------------------------------------
-
-    def _count_submit(self, act: Act, failure: ServiceError | None) -> None:
-        self._means.metrics.counter(
-            metric_names.CATALOG_SUBMITS,
-            act=act.value,
-            result=failure.kind.value if failure else "ok",
-        ).value += 1
-
-    def _count_delays(self, items: Sequence[Outgoing]) -> None:
-        now_s = self._means.clock.monotonic_s()
-        for product_id in dict.fromkeys(one.sent.product_id for one in items):
-            delay = self._catalog.waiting.delay_of(product_id, now_s)
-            if delay is not None:
-                urgency = "urgent" if delay[1] else "ordinary"
-                self._means.metrics.histogram(metric_names.CATALOG_DELAY, urgency=urgency).observe(
-                    delay[0]
-                )
-
-    def _count_items(self, fates: Mapping[str, int]) -> None:
-        for fate, count in fates.items():
-            self._means.metrics.counter(metric_names.CATALOG_ITEMS, result=fate).value += count
 
     @property
     def _settings(self) -> CatalogSettings:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.catalog.domain.states import ItemState
-from services.catalog.domain.sync import SyncProduct
+from services.catalog.domain.sync import TAKEN, SyncProduct
 
 _UNDER_REVIEW: Final = frozenset({ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW})
 
@@ -205,12 +205,28 @@ class Waiting:
                 break
         return found
 
+    def urgent_for(self, items_max: int) -> list[str]:
+        """Products that wait urgently, with at least `items_max` items, or all there are."""
+        found: list[str] = []
+        items = 0
+        for product_id in self._urgent:
+            found.append(product_id)
+            items += self._products[product_id].uploads
+            if items >= items_max:
+                break
+        return found
+
     def _in_turn(self, act: Act) -> Iterable[str]:
         if act is Act.UPLOAD:
             yield from self._urgent
             yield from (one for one in self._products if one not in self._urgent)
         else:
             yield from self._products
+
+    @property
+    def has_taken(self) -> bool:
+        """Whether the catalog has anything as it should be."""
+        return any(self._totals.states[state] > 0 for state in TAKEN)
 
     def delay_of(self, product_id: str, now_s: float) -> tuple[float, bool] | None:
         """Since when a product waits, in seconds before now, and whether it is urgent."""
