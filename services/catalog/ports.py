@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -159,8 +159,9 @@ class ShopifyCatalog(Protocol):
 class Images(Protocol):
     """Looks at images where settings ask for it."""
 
-    async def faults(self, urls: Sequence[str]) -> Mapping[str, str]:
-        """What is wrong with images, by address; those that are good are missing.
+    async def look(self, urls: Sequence[str], found: MutableMapping[str, str]) -> None:
+        """Puts into `found` what is wrong with images, by address, each as soon as it is known.
 
-        One of `unreachable`, `not_an_image`, `too_small`, `too_large`.
+        One of `unreachable`, `not_an_image`, `too_small`, `too_large`; of those that are good,
+        nothing.
         """

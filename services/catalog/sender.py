@@ -99,7 +99,7 @@ class Sender:
             poll_s=means.log_poll_s,
             patience_s=means.log_patience_s,
         )
-        self._images = ImageLook(means.images)
+        self._images = ImageLook(means.images, means.clock)
         self._took_off_s = 0.0
         self._last_submit_ns = 0
         self._learnt_spacing_s = 0.0
@@ -291,8 +291,8 @@ class Sender:
             request = dialect.delete(self._settings, [one.sent.sku_id for one in items])
         self._took_off_s = self._means.clock.monotonic_s()
         await self._flights.take_off(act, items, self._means.clock.now_ns())
-        if self._settings.check_images:
-            self._images.begin(items if act is Act.UPLOAD else ())
+        looks = self._settings.check_images and act is Act.UPLOAD
+        self._images.begin(items if looks else ())
         if not self._means.is_owner():
             raise ServiceError(Kind.RETRYABLE, "not_the_owner", self._id)
         trace = self._means.tracer.start_trace()

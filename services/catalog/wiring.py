@@ -85,7 +85,14 @@ async def at_work(
             api_version=settings.tiktok_api_version,
         )
         gatekeeper = TikTokGatekeeper(gates, TokenMarks(base.connections), api, base.clock)
-        sending = partial(_sending, settings, base, session, store, api, gatekeeper)
+        # One for all lanes: what it remembers and how much it does at once is bounded for them all.
+        images = ImageLooks(
+            session,
+            base.clock,
+            at_once=settings.images_at_once,
+            timeout_s=settings.image_timeout_s,
+        )
+        sending = partial(_sending, settings, base, images, store, api, gatekeeper)
         syncing = _syncing(settings, base, session, store, limiter.limiter)
         lanes = _lanes(settings, base, bases, sending, syncing)
         for lane in lanes:
@@ -120,7 +127,7 @@ def _api(
 def _sending(
     settings: Settings,
     base: Foundation,
-    session: ClientSession,
+    images: ImageLooks,
     store: SyncStore,
     api: TikTokCatalogApi,
     gatekeeper: TikTokGatekeeper,
@@ -128,12 +135,7 @@ def _sending(
 ) -> sender.Means:
     return sender.Means(
         api=api,
-        images=ImageLooks(
-            session,
-            base.clock,
-            at_once=settings.images_at_once,
-            timeout_s=settings.image_timeout_s,
-        ),
+        images=images,
         gatekeeper=gatekeeper,
         store=store,
         clock=base.clock,

@@ -11,7 +11,7 @@ import asyncio
 import re
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -80,11 +80,14 @@ class ImageLooks:
         self._admits = admits or is_public
         self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
-    async def faults(self, urls: Sequence[str]) -> Mapping[str, str]:
+    async def look(self, urls: Sequence[str], found: MutableMapping[str, str]) -> None:
         """As in the port: it raises nothing, whatever the addresses."""
-        distinct = list(dict.fromkeys(urls))
-        found = await asyncio.gather(*map(self._fault, distinct))
-        return {url: fault for url, fault in zip(distinct, found, strict=True) if fault}
+
+        async def one(url: str) -> None:
+            if fault := await self._fault(url):
+                found[url] = fault
+
+        await asyncio.gather(*map(one, dict.fromkeys(urls)))
 
     async def _fault(self, url: str) -> str:
         until_s, fault = self._known.get(url, (0.0, ""))

@@ -80,6 +80,13 @@ def looks(session: ClientSession, clock: FakeClock, *, at_once: int = 4) -> Imag
     return ImageLooks(session, clock, at_once=at_once, timeout_s=2.0, plain_loopback=True)
 
 
+async def faults(images: ImageLooks, urls: Sequence[str]) -> dict[str, str]:
+    """What is wrong with images, by address."""
+    found: dict[str, str] = {}
+    await images.look(urls, found)
+    return found
+
+
 async def test_each_fault_is_told_and_good_images_are_not(
     host: Host, session: ClientSession, clock: FakeClock
 ) -> None:
@@ -95,7 +102,7 @@ async def test_each_fault_is_told_and_good_images_are_not(
     host.lengths = {"/vast.jpg": 50_000_000}
     urls = [f"{host.url}{path}" for path in [*host.pictures, "/none.jpg"]]
 
-    found = await looks(session, clock).faults(urls)
+    found = await faults(looks(session, clock), urls)
 
     assert {url.removeprefix(host.url): fault for url, fault in found.items()} == {
         "/low.png": "too_small",
@@ -114,7 +121,7 @@ async def test_an_image_is_looked_at_once_a_day_and_an_outage_sooner_again(
     asked = []
     for later_s in (0, 590, 20, 85_000, 2000):
         clock.advance(later_s)
-        await images.faults([*urls, *urls])
+        await faults(images, [*urls, *urls])
         asked.append((host.asked.count("/a.jpg"), host.asked.count("/down.jpg")))
 
     assert asked == [(1, 1), (1, 1), (1, 2), (1, 3), (2, 4)]
@@ -125,7 +132,7 @@ async def test_so_many_are_fetched_together_and_no_more(
 ) -> None:
     host.pictures = {f"/{number}.png": png(600, 600) for number in range(30)}
 
-    await looks(session, clock, at_once=3).faults([host.url + path for path in host.pictures])
+    await faults(looks(session, clock, at_once=3), [host.url + path for path in host.pictures])
 
     assert host.most <= 3
     assert len(host.asked) == 30
@@ -137,7 +144,7 @@ async def test_a_redirect_is_followed_three_times_and_not_round_and_round(
     host.pictures = {"/a.png": png(600, 600)}
     host.redirects = {"/1": "/2", "/2": "/3", "/3": f"{host.url}/a.png", "/loop": "/loop"}
 
-    found = await looks(session, clock).faults([f"{host.url}/1", f"{host.url}/loop"])
+    found = await faults(looks(session, clock), [f"{host.url}/1", f"{host.url}/loop"])
 
     assert found == {f"{host.url}/loop": "unreachable"}
 
@@ -177,7 +184,7 @@ async def test_no_address_but_a_public_https_one_is_connected_to(
     session.get = lambda *args, **_: connected.append(args)  # type: ignore[method-assign,assignment]
     images = ImageLooks(session, clock, resolve=resolve)
 
-    assert await images.faults([url]) == {url: "unreachable"}
+    assert await faults(images, [url]) == {url: "unreachable"}
     assert connected == []
 
 
@@ -193,7 +200,7 @@ async def test_a_redirect_to_the_network_within_is_not_followed(
 
     images = ImageLooks(session, clock, plain_loopback=True, resolve=resolve)
 
-    assert await images.faults([f"{host.url}/out"]) == {f"{host.url}/out": "unreachable"}
+    assert await faults(images, [f"{host.url}/out"]) == {f"{host.url}/out": "unreachable"}
     assert resolved == ["inside.example.com"]
 
 
@@ -220,7 +227,7 @@ async def test_a_host_is_connected_to_by_the_address_that_was_judged_and_known_b
     async with http_session(trusted=client_side) as session:
         images = ImageLooks(session, clock, resolve=resolve, admits=lambda _: True)
         named, other = f"https://cdn.example.com:{port}/a.png", f"https://evil.example:{port}/a.png"
-        found = await images.faults([named, other])
+        found = await faults(images, [named, other])
     await runner.cleanup()
 
     assert found == {other: "unreachable"}  # its certificate is another's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from services.catalog.domain.settings import CatalogSettings
 from services.catalog.domain.sync import SyncProduct
 from services.catalog.late import LateWords
 from services.catalog.mapper import Basis
-from services.catalog.ports import Held
+from services.catalog.ports import Held, Images
 from services.catalog.sender import Means, Sender
 from services.catalog.store import SyncStore
 from tests.unit.catalog.goods import CATALOG, SHOP, TODAY, product, variant
@@ -143,8 +143,8 @@ class Gate:
 
 
 class NoImages:
-    async def faults(self, urls: Sequence[str]) -> Mapping[str, str]:
-        return dict.fromkeys(urls, "too_small")
+    async def look(self, urls: Sequence[str], found: MutableMapping[str, str]) -> None:
+        found.update(dict.fromkeys(urls, "too_small"))
 
 
 class Rig:
@@ -156,6 +156,7 @@ class Rig:
         self.store = Store(self.log)
         self.tiktok = TikTok(self.clock)
         self.gate = Gate()
+        self.images: Images = NoImages()
         self.metrics = Metrics()
         self.basis = Basis(SHOP, None, TODAY)
         self.is_owner = True
@@ -181,7 +182,7 @@ class Rig:
             catalog,
             Means(
                 api=self.tiktok,
-                images=NoImages(),
+                images=self.images,
                 gatekeeper=self.gate,
                 store=self.store,
                 clock=self.clock,

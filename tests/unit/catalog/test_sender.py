@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import MutableMapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from libs.errors import Kind, ServiceError
 from services.catalog.domain.answers import CATALOG_BUSY, SUBMIT_TOO_SOON, RefusedError
 from services.catalog.domain.feed_log import FeedLog, Issue
+from services.catalog.domain.model import Image
 from services.catalog.domain.states import ItemState
 from services.catalog.ports import Held
 from tests.unit.catalog.engine_parts import ID, Rig, shoe, until
@@ -232,6 +235,34 @@ async def test_images_are_told_of_with_the_answer() -> None:
     await until(lambda: rig.record().items[0].state == ItemState.WARNED, sender)
 
     assert rig.record().items[0].issues[0].code == "image_too_small"
+
+
+class SlowImages:
+    """The first image of a submit is seen at once, the others never."""
+
+    async def look(self, urls: Sequence[str], found: MutableMapping[str, str]) -> None:
+        found[urls[0]] = "unreachable"
+        await asyncio.Event().wait()
+
+
+async def test_images_that_cannot_be_seen_keep_an_answer_for_half_a_minute_only() -> None:
+    rig = Rig(check_images=True)
+    rig.images = SlowImages()
+    sender = rig.sender(await rig.opened())
+    await rig.has(shoe("1"), shoe("2", images=(Image("https://example.com/2.jpg"),)))
+    # What was found is not gone where it could not be recorded at once.
+    rig.tiktok.during = [lambda: fail_next_read(rig)]
+
+    await until(lambda: rig.record("2").items[0].state == ItemState.ACCEPTED, sender)
+
+    assert rig.record("1").items[0].issues[0].code == "image_unreachable"
+    assert rig.record("2").items[0].issues == ()
+    assert len(rig.tiktok.submits) == 1
+    assert 30 <= rig.clock.now_s - rig.clock.start_s < 40
+
+
+async def fail_next_read(rig: Rig) -> None:
+    rig.log.failing = 1
 
 
 async def test_what_a_lost_request_may_have_brought_is_taken_out_though_it_has_gone() -> None:
