@@ -8,7 +8,7 @@ together, or not at all where somebody else has written meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +42,10 @@ _log = structlog.stdlib.get_logger()
 
 CHUNK: Final = 100
 """Products that are read, mapped and written at a time: others of the process wait meanwhile."""
+
+_CHUNK_ITEMS: Final = 1000
+"""With the product that reaches as many, a part ends too: 100 of 2,048 variants are far beyond the
+300 MiB that a process is given."""
 
 _TRIES: Final = 3
 
@@ -152,12 +156,10 @@ class ShopBook:
             ServiceError: RETRYABLE where NATS does not answer, or `not_the_owner`.
         """
         taken = Taken()
-        found = list(changes)
-        for start in range(0, len(found), CHUNK):
-            part = {one: changes[one] for one in found[start : start + CHUNK]}
+        for part in self._parts(changes):
             step = Comparison(
                 self.catalogs,
-                part,
+                {one: changes[one] for one in part},
                 self._basis(),
                 self._clock.now_ns(),
                 anew=anew,
@@ -240,8 +242,7 @@ class ShopBook:
         behind: list[str] = []
         if act is Act.UPLOAD:
             chosen = await self._without_ready(connection_id, chosen, found)
-        for start in range(0, len(chosen), CHUNK):
-            part = chosen[start : start + CHUNK]
+        for part in self._parts(chosen):
             stored = await self._store.products(self.handle, part, [connection_id])
             for product_id in part:
                 kept = stored[product_id]
@@ -389,6 +390,20 @@ class ShopBook:
             waits = [one for one in record.items if one.waits_for_upload or one.waits_for_delete]
             is_new = bool(decided) and all(one.sku_id in decided for one in waits)
             self._note(connection_id, record, Taken(), renewed=is_new)
+
+    def _parts(self, product_ids: Iterable[str]) -> Iterator[list[str]]:
+        """As many products at a time as memory has room for, by what is known of them."""
+        part: list[str] = []
+        items = 0
+        for product_id in product_ids:
+            part.append(product_id)
+            counts = (one.waiting.items_of(product_id) for one in self.catalogs.values())
+            items += max(counts, default=0)
+            if len(part) >= CHUNK or items >= _CHUNK_ITEMS:
+                yield part
+                part, items = [], 0
+        if part:
+            yield part
 
     # -- what both need ------------------------------------------------------------------------
 

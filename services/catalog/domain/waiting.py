@@ -83,6 +83,10 @@ class Waiting:
         """The product that an id belongs to."""
         return self._owners.get(sku_id)
 
+    def items_of(self, product_id: str) -> int:
+        """How many items a product has or had."""
+        return len(self._known[product_id][0]) if product_id in self._known else 0
+
     def knows(self, product_id: str) -> bool:
         return product_id in self._known
 

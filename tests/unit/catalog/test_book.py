@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any, Final
@@ -16,7 +17,7 @@ from services.catalog.domain.states import ItemState
 from services.catalog.domain.sync import MAPPING_FAILED
 from services.catalog.domain.waiting import Act
 from services.catalog.mapper import Basis
-from services.catalog.store import RECORD_BYTES_MAX
+from services.catalog.store import RECORD_BYTES_MAX, KeptProduct
 from tests.unit.catalog.engine_parts import ID, Rig, shoe, until
 from tests.unit.catalog.goods import SHOP, TODAY, product, variant
 
@@ -193,6 +194,41 @@ async def test_a_record_that_nats_would_not_take_is_told_before_any_is_written()
 
     assert told.value.kind is Kind.PERMANENT
     assert not rig.log.newest
+
+
+async def test_products_of_many_variants_are_taken_some_at_a_time() -> None:
+    rig = Rig()
+    await rig.opened()
+    large = [
+        product(
+            *(variant(variant_id=f"{at}-{one}", sku=f"S-{at}-{one}") for one in range(400)),
+            product_id=str(at),
+        )
+        for at in range(7)
+    ]
+    small = [shoe(str(at)) for at in range(10, 120)]
+    for one in large:
+        await rig.has(one)
+    await rig.has(*small)
+    asked: list[int] = []
+    products = rig.store.products
+
+    async def counted(
+        shop: str, product_ids: Sequence[str], connection_ids: Sequence[str]
+    ) -> dict[str, KeptProduct]:
+        asked.append(len(product_ids))
+        return await products(shop, product_ids, connection_ids)
+
+    rig.store.products = counted  # type: ignore[method-assign]
+    await rig.has(*large, *small, anew=True)
+    compared, asked[:] = list(asked), []
+    await rig.opened()
+    found = await rig.book.outgoing(ID, Act.UPLOAD, 5000)
+
+    # 400 and 400 and 400 are the first to reach 1,000; the last one goes with the small ones.
+    assert compared == [3, 3, 100, 11]
+    assert asked == compared
+    assert len(found) == 7 * 400 + 110
 
 
 async def test_a_change_that_fails_costs_its_product_alone() -> None:
