@@ -54,6 +54,9 @@ class Endings:
         if self._unknown[sent.sku_id] < UNKNOWN_MAX:
             return Settled(sent, Fate.UNKNOWN, issues)
         del self._unknown[sent.sku_id]
+        if act is Act.UPLOAD and verdict.reason is verdicts.Reason.COUNTED_SHORT:
+            # Most are there, and none is known not to be. The review says which.
+            return Settled(sent, Fate.TAKEN, (*issues, _COUNTED_SHORT))
         fate = Fate.REFUSED if act is Act.UPLOAD else Fate.KEPT
         return Settled(sent, fate, (*issues, _does_not_say(verdict)))
 
@@ -79,6 +82,16 @@ _FATES: Final[Mapping[Act, Mapping[verdicts.Fate, Fate]]] = {
         verdicts.Fate.NOT_INGESTED: Fate.AGAIN,
     },
 }
+
+
+_COUNTED_SHORT: Final = SyncIssue(
+    IssueSource.TIKTOK,
+    False,  # noqa: FBT003  # a row
+    "counted_short",
+    "",
+    f"TikTok has counted fewer items than it was sent, {UNKNOWN_MAX} times, and named no error",
+    "nothing: its review says whether it has this one, and it is sent again where it has not",
+)
 
 
 def _does_not_say(verdict: Verdict) -> SyncIssue:

@@ -65,6 +65,9 @@ class Reason(StrEnum):
     NOTHING_TAKEN = "nothing_taken"
     """Some have errors and nothing was counted as taken."""
 
+    COUNTED_SHORT = "counted_short"
+    """TikTok counts fewer as taken than have no error, and does not say which are missing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -86,10 +89,6 @@ class Judgement:
     """The least time between submits to this catalog that TikTok has shown; 0: nothing new."""
     advice: str = ""
     """What is wrong with the catalog and what to do about it; empty where nothing is."""
-    unvouched: int = 0
-    """Accepted items beyond those that TikTok counts as taken: worth a look by the review."""
-    strangers: int = 0
-    """Rows of items that were not sent."""
 
 
 NOT_INGESTED_ADVICE: Final = (
@@ -114,7 +113,6 @@ class _Rows:
     """The log's rows by the item they are of."""
 
     of_item: dict[str, list[Issue]] = field(default_factory=dict)
-    strangers: set[str] = field(default_factory=set)
     stranger_errors: set[str] = field(default_factory=set)
     nameless_errors: int = 0
     errors: int = 0
@@ -129,14 +127,14 @@ def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
     Decided in this order: a log without an end tells nothing; "once a minute" on any row means that
     the whole was dropped; an error row is a refusal, unless a delete was told that the item is gone
     already; a submit that failed tells nothing of the rest; no row and no count is silence; else
-    who has no error row was taken, if TikTok counts enough as taken or has named all errors. What
+    who has no error row was taken, if TikTok has named all errors and counts enough as taken. What
     a delete does not count was not there: a catalog that drops writes in silence holds nothing.
     """
-    rows = _sorted_rows(sku_ids, log.issues)
     if not log.ended:
-        return _all_again(sku_ids, Reason.NOT_ENDED, rows)
+        return _all_again(sku_ids, Reason.NOT_ENDED)
     if any(is_too_soon(one.text) or is_too_soon(one.fix) for one in log.issues):
-        return _all_again(sku_ids, Reason.TOO_SOON, rows, spacing_s=ONCE_A_MINUTE_S)
+        return _all_again(sku_ids, Reason.TOO_SOON, spacing_s=ONCE_A_MINUTE_S)
+    rows = _sorted_rows(sku_ids, log.issues)
     verdicts: dict[str, Verdict] = {}
     for sku_id in sku_ids:
         found = rows.of_item.get(sku_id, ())
@@ -148,12 +146,9 @@ def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
     for sku_id in rest:
         verdicts[sku_id] = _with_issues(others, rows.of_item.get(sku_id, ()), kind)
     is_silent = bool(rest) and others.fate is Fate.NOT_INGESTED
-    is_taken = others.fate is Fate.ACCEPTED
     return Judgement(
         verdicts={sku_id: verdicts[sku_id] for sku_id in sku_ids},
         advice=NOT_INGESTED_ADVICE if is_silent else "",
-        unvouched=max(0, len(rest) - taken) if is_taken else 0,
-        strangers=len(rows.strangers),
     )
 
 
@@ -192,8 +187,9 @@ def _of_the_rest(kind: SubmitKind, log: FeedLog, rows: _Rows, *, rest: int, take
         return Verdict(Fate.AGAIN, reason=Reason.LOG_INCOMPLETE)
     if rows.stranger_errors or rows.nameless_errors:
         return Verdict(Fate.AGAIN, reason=Reason.ERRORS_UNNAMED)
-    if is_upload and taken == 0:
-        return Verdict(Fate.AGAIN, reason=Reason.NOTHING_TAKEN)
+    if is_upload:
+        reason = Reason.COUNTED_SHORT if taken else Reason.NOTHING_TAKEN
+        return Verdict(Fate.AGAIN, reason=reason)
     return Verdict(Fate.ACCEPTED)
 
 
@@ -213,15 +209,12 @@ def _with_issues(verdict: Verdict, issues: Sequence[Issue], kind: SubmitKind) ->
     return Verdict(fate, _errors_first(issues), verdict.reason)
 
 
-def _all_again(
-    sku_ids: Sequence[str], reason: Reason, rows: _Rows, *, spacing_s: float = 0.0
-) -> Judgement:
+def _all_again(sku_ids: Sequence[str], reason: Reason, *, spacing_s: float = 0.0) -> Judgement:
     # What TikTok said of the hurry is no issue of the item, and says nothing to a merchant.
     again = Verdict(Fate.AGAIN, reason=reason)
     return Judgement(
         verdicts=dict.fromkeys(sku_ids, again),
         spacing_s=spacing_s,
-        strangers=len(rows.strangers),
     )
 
 
@@ -250,7 +243,6 @@ def _sorted_rows(sku_ids: Sequence[str], issues: Iterable[Issue]) -> _Rows:
         if item is not None:
             rows.of_item.setdefault(item, []).append(issue)
         elif issue.sku_id:
-            rows.strangers.add(issue.sku_id)
             if issue.is_error:
                 rows.stranger_errors.add(issue.sku_id)
         else:

@@ -120,7 +120,12 @@ SHAPES: Final = (
     Shape(name="log_without_its_wrapper", data=log(add_count=1)["product_feed_log"], truth="y",
           fates="A"),
     Shape(name="counts_of_unchanged_items_are_short", data=log(add_count=0, update_count=1),
-          truth="yyy", fates="AAA"),
+          truth="yyy", fates="GGG", reason=Reason.COUNTED_SHORT),
+    Shape(name="some_are_dropped_in_silence", data=log(add_count=2), truth="yny", fates="GGG",
+          reason=Reason.COUNTED_SHORT),
+    Shape(name="one_refused_and_one_dropped_in_silence", truth="nyn", fates="RGG",
+          reason=Reason.COUNTED_SHORT,
+          data=log([issue(_TITLE, "S-1")], add_count=1, error_count=1)),
     # One item has something.
     Shape(name="one_refused", truth="nyy", fates="RAA",
           data=log([issue(_TITLE, "S-1")], add_count=2, error_count=1)),

@@ -79,6 +79,31 @@ async def test_what_tiktok_tells_nothing_of_is_sent_ever_later_and_then_given_up
     assert item.is_in_catalog, "TikTok may have it"
 
 
+@pytest.mark.parametrize(
+    ("rounds", "state", "codes"),
+    [(1, ItemState.ACCEPTED, []), (5, ItemState.WARNED, ["counted_short"])],
+)
+async def test_what_tiktok_counts_short_is_sent_again_and_never_taken_for_right_in_silence(
+    rounds: int, state: ItemState, codes: list[str]
+) -> None:
+    rig = Rig()
+    sender = rig.sender(await rig.opened())
+    short = FeedLog(ended=True, added=1)
+    rig.tiktok.logs = [*[short] * rounds, FeedLog(ended=True, added=2)]
+    await rig.has(shoe("1"), shoe("2"))
+    seen: list[int] = []
+
+    def done() -> bool:
+        seen.append(rig.record().items[0].state)
+        return seen[-1] == state
+
+    await until(done, sender)
+
+    assert set(seen) == {ItemState.PENDING, state}
+    assert len(rig.tiktok.submits) == max(2, rounds)
+    assert [one.code for one in rig.record("2").items[0].issues] == codes
+
+
 async def test_a_delete_that_tiktok_refuses_is_not_sent_again_before_the_product_is_compared() -> (
     None
 ):

@@ -92,15 +92,6 @@ def test_the_hurry_of_a_submit_is_not_told_as_a_fault_of_its_items() -> None:
     assert all(one.issues == () for one in verdicts)
 
 
-def test_items_that_no_count_vouches_for_are_counted() -> None:
-    assert _BY_NAME["counts_of_unchanged_items_are_short"].judged().unvouched == 2
-    assert _BY_NAME["all_added"].judged().unvouched == 0
-
-
-def test_rows_of_strangers_are_counted() -> None:
-    assert _BY_NAME["a_stranger_is_named_and_counts_vouch"].judged().strangers == 1
-
-
 def test_a_stranger_in_our_place_is_not_held_against_us() -> None:
     error = Issue("OTHER-9", is_error=True, field="", text="Bad", fix="", place=0)
 
