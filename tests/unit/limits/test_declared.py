@@ -23,7 +23,7 @@ def test_what_the_upstreams_document_holds_without_any_setting() -> None:
     ]  # fmt: skip
     assert declared.limit("tiktok.events.pixel.C1") is None
     assert _windows(declared, "tiktok.catalog.upload") == [(5, 1), (300, 60), (432_000, 86_400)]
-    assert _windows(declared, "tiktok.catalog.upload.777") == [(1000, 3600)]
+    assert _windows(declared, "tiktok.catalog.upload.777") == [(1, 1), (1000, 3600)]
     shop = declared.limit("shopify.aurora.graphql")
     assert shop is not None
     assert shop.bucket == Bucket(1000.0, 50.0)

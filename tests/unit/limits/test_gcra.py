@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.limits.declared import DeclaredLimits
 from libs.limits.gcra import (
     LATE_MAX_NS,
     SECOND_NS,
@@ -150,6 +151,38 @@ def test_a_burst_of_a_long_window_comes_at_the_pace_of_the_short_one() -> None:
 
     assert spent[9] == pytest.approx(9 / 98 * 1e9, rel=1e-3)
     assert spent[29] - spent[28] == pytest.approx(60 / 980 * 1e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("act", ["upload", "delete"])
+def test_a_new_catalog_is_written_to_at_once_and_never_more_than_tiktok_allows(act: str) -> None:
+    limit = DeclaredLimits().limit(f"tiktok.catalog.{act}.7001")
+    assert limit is not None
+    state, now_ns, spent = fresh_state(limit, NOW_NS), NOW_NS, []
+
+    for number in range(3000):
+        if number in (5, 1500):
+            # Lost, though calls were made under it a moment ago.
+            state = fresh_state(limit, now_ns)
+        now_ns, state = _spend(limit, state, now_ns)
+        spent.append((now_ns, 1))
+
+    assert spent[0][0] - NOW_NS <= 5 * SECOND_NS
+    assert _most(spent, 1) == 1
+    assert _most(spent, 3600) <= 1000
+
+
+def test_a_record_of_the_hour_alone_gets_its_second_and_keeps_its_hour() -> None:
+    hour = Limit.of_windows("a", [(1000, 3600)])
+    both = Limit.of_windows("a", [(1, 1), (1000, 3600)])
+    state, now_ns, spent = fresh_state(hour, NOW_NS - 3600 * SECOND_NS), NOW_NS, []
+
+    for number in range(1500):
+        now_ns, state = _spend(hour if number < 900 else both, state, now_ns)
+        spent.append((now_ns, 1))
+        state = aligned(both, state, now_ns) if number >= 899 else state
+
+    assert _most(spent, 1) == 1
+    assert 950 <= _most(spent, 3600) <= 1000
 
 
 def test_the_whole_of_a_paced_limit_is_used() -> None:
