@@ -131,6 +131,8 @@ async def test_who_was_held_for_bad_products_at_both_ends_is_not_held_for_them_f
     )
     await until(lambda: rig.record("9").items[0].state == ItemState.ACCEPTED, sender)
 
+    assert not sender.is_held
+
 
 async def test_a_catalog_that_has_taken_what_is_right_is_not_held_for_what_is_not() -> None:
     rig = Rig()
