@@ -25,6 +25,10 @@ from tidewire.delivery.v1 import gate_pb2
 _SINK: Final = sink_gate("events")
 _LOOK_EVERY_S: Final = 0.1
 _DOWN_S: Final = 5.0
+_MET_WITHIN_S: Final = 20.0
+"""A trouble lasts until a gate was seen shut, but no longer: a busy machine may need a while to
+send anything that meets it."""
+
 _RECOVERED_WITHIN_S: Final = 30.0
 """Invariant 8: full speed within so long after the end of an outage, with no restart."""
 
@@ -114,7 +118,9 @@ class Trouble:
 
     async def _one(self, seen: Seen, name: str, say: Say) -> Seen:
         began_s = self._clock.monotonic_s()
-        while (since_s := self._clock.monotonic_s() - began_s) < _DOWN_S:
+        while (since_s := self._clock.monotonic_s() - began_s) < _DOWN_S or (
+            seen.shut_after_s is None and since_s < _MET_WITHIN_S
+        ):
             await self._look(seen, name, since_s, say)
         await self._end()
         ended_s = self._clock.monotonic_s()
