@@ -18,7 +18,7 @@ class Scope:
     """How far one caller may go with one method: the sum of all rules that grant it."""
 
     everything: bool = False
-    """A rule without limits is among them."""
+    """A rule without limits is among them; one with permissions counts only where all have them."""
 
     connections: re.Pattern[str] | None = None
     shops: re.Pattern[str] | None = None
@@ -106,8 +106,10 @@ class Policy:
         granting = [rule for rule in self.rules if rule.grants(caller, method)]
         if not granting:
             return None
+        # A rule with permissions has no limits of its own; it must not lift those of the others.
+        plain = [rule for rule in granting if not rule.permissions]
         return Scope(
-            everything=any(not rule.is_limited for rule in granting),
+            everything=any(not rule.is_limited for rule in plain or granting),
             connections=_any_of(one for rule in granting for one in rule.connections),
             shops=_any_of(one for rule in granting for one in rule.shops),
             permissions=frozenset(one for rule in granting for one in rule.permissions),

@@ -95,6 +95,18 @@ def test_a_rule_without_limits_beats_one_with() -> None:
     assert scope.refused(["b.shopify"], []) is None
 
 
+def test_a_permission_lifts_no_limits_of_other_rules() -> None:
+    reveal = Rule(frozenset({"events"}), ("*",), permissions=frozenset({"reveal"}))
+    scope = scope_of(rule(GET, shops=("own",)), reveal)
+
+    assert scope.permissions == {"reveal"}
+    assert scope.refused([], ["own"]) is None
+    assert scope.refused([], ["acme"]) == "acme"
+    assert scope.refused([], []) == ""
+    assert scope_of(reveal).everything
+    assert scope_of(rule(GET, shops=("own",)), rule("*"), reveal).everything
+
+
 def test_only_the_asterisk_is_special_in_a_pattern() -> None:
     assert pattern_of(["a.b*"]).fullmatch("a.bc\nd")
     assert not pattern_of(["a.b"]).fullmatch("axb")
