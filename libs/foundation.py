@@ -32,7 +32,7 @@ from libs.rpc.client import channel
 from libs.rpc.guard import Refused, guard_of
 from libs.rpc.identity import Identity
 from libs.rpc.interceptor import Observe
-from libs.rpc.server import RpcServer, RpcService
+from libs.rpc.server import REQUEST_BYTES_MAX, RpcServer, RpcService
 from libs.rpc.settings import RpcSettings
 from libs.settings import Address, env
 from libs.telemetry import Counter, Histogram, Metrics, Telemetry, Tracer
@@ -126,7 +126,13 @@ class Ground:
         """Who this process is when it calls another over gRPC."""
         return Identity.of(self.rpc)
 
-    def rpc_server(self, address: Address, services: Sequence[RpcService]) -> RpcServer:
+    def rpc_server(
+        self,
+        address: Address,
+        services: Sequence[RpcService],
+        *,
+        request_bytes_max: int = REQUEST_BYTES_MAX,
+    ) -> RpcServer:
         """A part that serves `services` to those whom the policy lets in.
 
         Raises:
@@ -139,6 +145,7 @@ class Ground:
             readiness=self.readiness,
             clock=self.clock,
             observe=rpc_observer(self.metrics),
+            request_bytes_max=request_bytes_max,
         )
 
     def limiter(self) -> LimiterPart:

@@ -46,8 +46,8 @@ _API_HEAD: Final = f"""\
 | `ConnectionService`, `TokenService` | `tidewire serve auth` | `TIDEWIRE_AUTH_GRPC_ADDRESS` |
 
 Callers prove who they are by certificate or token, and a policy says what each may call:
-[callers.md](callers.md). Each server has health (`grpc.health.v1`) and reflection. Messages may
-have up to 8 MiB.
+[callers.md](callers.md). Each server has health (`grpc.health.v1`) and reflection. Answers may
+have up to 8 MiB, requests 256 KiB; those to `ingest` and `events` 8 MiB too.
 
 - A request is held against the rules in its tables before it is handled. `INVALID_ARGUMENT` names
   every field at fault in `google.rpc.BadRequest`.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeAlias
 
 import grpc
@@ -22,6 +23,9 @@ from libs.rpc.tokens import TokenRefusedError, Tokens
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
+Metadata: TypeAlias = Iterable[tuple[str, str | bytes]] | None
+"""What came with an rpc ahead of its request."""
+
 Refused = Callable[[str, str], None]
 """Told of each refusal: method, reason."""
 
@@ -34,6 +38,13 @@ class Proof(Protocol):
     """How callers prove who they are."""
 
     by_token: bool
+
+    async def knock(self, metadata: Metadata) -> None:
+        """Judges what came ahead of the request, while nothing of that has been read.
+
+        Raises:
+            RefusedError: UNAUTHENTICATED, with what to do about it.
+        """
 
     async def identities(self, context: Context) -> Sequence[str]:
         """What the caller has proved to be, the best first.
@@ -50,6 +61,9 @@ class CertificateProof:
     """
 
     by_token = False
+
+    async def knock(self, metadata: Metadata) -> None:
+        """Lets everybody on: whoever has no certificate did not get through TLS."""
 
     async def identities(self, context: Context) -> Sequence[str]:
         proved = context.auth_context()
@@ -69,14 +83,21 @@ class TokenProof:
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
 
+    async def knock(self, metadata: Metadata) -> None:
+        """Holds back whoever has no token that counts."""
+        await self._subject(metadata)
+
     async def identities(self, context: Context) -> Sequence[str]:
-        sent = [value for key, value in context.invocation_metadata() or () if key == _KEY]
+        return (await self._subject(context.invocation_metadata()),)
+
+    async def _subject(self, metadata: Metadata) -> str:
+        sent = [value for key, value in metadata or () if key == _KEY]
         if len(sent) != 1 or not isinstance(sent[0], str) or sent[0][:7].lower() != _BEARER:
             raise RefusedError.unauthenticated(
                 "no token came with the call; send one as `authorization: Bearer …`"
             )
         try:
-            return (await self._tokens.subject(sent[0][7:].strip()),)
+            return await self._tokens.subject(sent[0][7:].strip())
         except TokenRefusedError as error:
             raise RefusedError.unauthenticated(str(error)) from None
 
@@ -135,6 +156,16 @@ class Guard:
         """What a port is opened with."""
         return self._tls.credentials()
 
+    async def knock(self, method: str, metadata: Metadata) -> None:
+        """Refuses, while nothing of the request has been read, whoever `admit` would not know.
+
+        Raises:
+            RefusedError: UNAUTHENTICATED, with what to do about it.
+            ServiceError: RETRYABLE, `rpc_keys_unavailable`.
+        """
+        with _naming(method):
+            await self._proof.knock(metadata)
+
     async def admit(self, method: str, context: Context, *, filters: bool = False) -> Admission:
         """The caller of an rpc of `method` (`package.Service/Method`), if it may make it.
 
@@ -144,11 +175,8 @@ class Guard:
             RefusedError: UNAUTHENTICATED or PERMISSION_DENIED, with what to do about it.
             ServiceError: RETRYABLE, `rpc_keys_unavailable`.
         """
-        try:
+        with _naming(method):
             identities = await self._proof.identities(context)
-        except RefusedError as error:
-            message = f"{method} must know who calls: {error.message}"
-            raise RefusedError.unauthenticated(message) from None
         if self._version != self._policy.version:
             self._version, self._admitted = self._policy.version, {}
         key = (method, *identities)
@@ -192,6 +220,15 @@ class Guard:
             )
         caller = Caller(known.name, known.identity, method, self._policy)
         return Admission(caller, scope, filters=filters)
+
+
+@contextmanager
+def _naming(method: str) -> Iterator[None]:
+    try:
+        yield
+    except RefusedError as error:
+        message = f"{method} must know who calls: {error.message}"
+        raise RefusedError.unauthenticated(message) from None
 
 
 def guard_of(settings: RpcSettings, clock: Clock, refused: Refused | None = None) -> Guard:

@@ -23,7 +23,7 @@ from libs.rpc.errors import (
     RequestInvalidError,
     status_of,
 )
-from libs.rpc.guard import Admission
+from libs.rpc.guard import Admission, Metadata
 
 Observe = Callable[[str, int, int, str | None, ServiceError | None], None]
 """Told of each finished rpc: method, started_ns, ended_ns, incoming traceparent, error."""
@@ -54,6 +54,14 @@ _STREAM_GRACE_S = 0.5
 
 STREAM_LASTS_S: Final = 3_600.0
 """A stream outlives neither its caller's certificate nor its rules by more."""
+
+WATCH_LASTS_S: Final = 60.0
+"""Whoever gets through TLS may watch health and read the schema; the places are soon free again."""
+
+WATCHES_MAX: Final = 64
+"""Of the 1,000 rpcs that a server takes at once, so that the rest are for those who are known."""
+
+_RENEWED: Final = "stream_renewed"
 
 _CANCELLED = ServiceError(Kind.RETRYABLE, "rpc_cancelled")
 _ABORTED = ServiceError(Kind.PERMANENT, "rpc_aborted")
@@ -100,6 +108,9 @@ class Habits:
 class Door(Protocol):
     """What an interceptor asks of a guard."""
 
+    async def knock(self, method: str, metadata: Metadata) -> None:
+        """Refuses, before the request is read, whoever cannot be known."""
+
     async def admit(self, method: str, context: Context, *, filters: bool) -> Admission:
         """The caller, if it may call the method."""
 
@@ -118,8 +129,11 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         stopping: asyncio.Event,
         habits: Habits = Habits(),
         stream_lasts_s: float = STREAM_LASTS_S,
+        watch_lasts_s: float = WATCH_LASTS_S,
     ) -> None:
         self._stream_lasts_s = stream_lasts_s
+        self._watch_lasts_s = watch_lasts_s
+        self._watches = 0
         self._guard = guard
         self._clock = clock
         self._observe = observe
@@ -132,21 +146,31 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The handler of the method that is called, wrapped; a method nobody knows stays so."""
+        """The handler of the method that is called, wrapped; a method nobody knows stays so.
+
+        Whoever cannot be known gets one that refuses, and reads nothing of the request first.
+        """
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
         method = str(handler_call_details.method)
+        is_plumbing = method.startswith(_PLUMBING)
+        if not is_plumbing:
+            try:
+                await self._guard.knock(
+                    method.removeprefix("/"), handler_call_details.invocation_metadata
+                )
+            except ServiceError as error:
+                return self._refusing(method, error)
         # A server gives the same handler each time; to wrap it again would cost as much as to call.
         known = self._known.get(method)
         if known is None or known[0] is not handler:
-            is_plumbing = method.startswith(_PLUMBING)
             wrapped = self._plumbing(handler) if is_plumbing else self._wrapped(handler, method)
             known = self._known[method] = (handler, wrapped)
         return known[1]
 
     def _wrapped(self, handler: Handler, path: str) -> Handler:
-        behaviour = self._behaviour(handler)
+        behaviour = self._behaviour(handler, self._stream_lasts_s)
         method = path.removeprefix("/")
         filters, is_quiet = method in self._habits.filters, method in self._habits.quiet
 
@@ -166,18 +190,37 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
 
         return _like(handler, observed)
 
-    def _plumbing(self, handler: Handler) -> Handler:
-        behaviour = self._behaviour(handler)
+    def _refusing(self, path: str, error: ServiceError) -> Handler:
+        async def refused(*_: Any) -> None:
+            raise error
 
-        async def served(request: Any, context: Context) -> Any:
+        is_quiet = False
+
+        async def observed(requests: Any, context: Context) -> Any:
+            return await self._observed(path, is_quiet, refused, requests, context)
+
+        # Of a single request all is read before its handler is entered; a stream waits to be read.
+        return grpc.stream_stream_rpc_method_handler(cast("Any", observed))
+
+    def _plumbing(self, handler: Handler) -> Handler:
+        behaviour = self._behaviour(handler, self._watch_lasts_s)
+
+        async def served(request: Any, context: Context) -> None:
+            if self._watches >= WATCHES_MAX:
+                await _abort(context, ServiceError(Kind.THROTTLED, "rpc_watches_full"))
+            self._watches += 1
             try:
-                return await behaviour(request, context)
+                await behaviour(request, context)
             except ServiceError as error:
-                await _abort(context, error)
+                # A watch that is over ends well: its client begins another.
+                if error.code != _RENEWED:
+                    await _abort(context, error)
+            finally:
+                self._watches -= 1
 
         return _like(handler, served) if handler.response_streaming else handler
 
-    def _behaviour(self, handler: Handler) -> Behaviour:
+    def _behaviour(self, handler: Handler, lasts_s: float) -> Behaviour:
         _, behaviour = _shape(handler)
         if not handler.response_streaming:
             return cast("Behaviour", behaviour)
@@ -187,14 +230,16 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
             if inspect.isawaitable(answers):  # a handler that writes to the context by itself
                 await answers
             else:
-                await self._while_serving(answers, context)
+                await self._while_serving(answers, context, lasts_s)
 
         return streaming
 
-    async def _while_serving(self, answers: AsyncIterator[Any], context: Context) -> None:
+    async def _while_serving(
+        self, answers: AsyncIterator[Any], context: Context, lasts_s: float
+    ) -> None:
         """Ends a stream soon after a stop: a client that watches would hold the process up.
 
-        And after an hour in any case: its caller has to prove anew who it is.
+        And after `lasts_s` seconds in any case: its caller has to prove anew who it is.
 
         Raises:
             ServiceError: RETRYABLE, `server_stopping`; another replica has the rest. RETRYABLE,
@@ -205,14 +250,14 @@ class ServiceInterceptor(grpc.aio.ServerInterceptor):
         over = asyncio.create_task(self._streams_over())
         try:
             await asyncio.wait(
-                (written, over), return_when=asyncio.FIRST_COMPLETED, timeout=self._stream_lasts_s
+                (written, over), return_when=asyncio.FIRST_COMPLETED, timeout=lasts_s
             )
             # A status cannot be sent while a write is under way: the rpc would never end.
             async with writing:
                 written.cancel()
             await asyncio.wait((written,))
             if written.cancelled() and not over.done():
-                raise ServiceError(Kind.RETRYABLE, "stream_renewed", "call again, and prove again")
+                raise ServiceError(Kind.RETRYABLE, _RENEWED, "call again, and prove again")
             if written.cancelled():
                 raise ServiceError(Kind.RETRYABLE, "server_stopping", "call again, elsewhere")
             written.result()

@@ -18,6 +18,7 @@ from libs.rpc.guard import Guard
 from libs.rpc.health import Health
 from libs.rpc.interceptor import (
     STREAM_LASTS_S,
+    WATCH_LASTS_S,
     Habits,
     Observe,
     ServiceInterceptor,
@@ -25,13 +26,23 @@ from libs.rpc.interceptor import (
 )
 from libs.settings import Address
 
-__all__ = ["MESSAGE_BYTES_MAX", "RpcServer", "RpcService", "incoming_traceparent"]
+__all__ = [
+    "MESSAGE_BYTES_MAX",
+    "REQUEST_BYTES_MAX",
+    "RpcServer",
+    "RpcService",
+    "incoming_traceparent",
+]
 
 MESSAGE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of an answer, and of a request to the few services that are sent so much."""
+
+REQUEST_BYTES_MAX: Final = 256 * 1024
+"""Of a request to all others. The longest that a schema lets be is 500 ids of 200 characters."""
+
 _RPCS_MAX = 1_000
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     # A dead peer is noticed after 60 + 20 s, and clients may ask as often as every 20 s.
     ("grpc.keepalive_time_ms", 60_000),
@@ -86,6 +97,11 @@ class RpcServer:
     stream_lasts_s: float = STREAM_LASTS_S
     """Seconds after which a stream ends and its caller has to prove anew who it is."""
 
+    watch_lasts_s: float = WATCH_LASTS_S
+    """The same for those that are open to everybody: health and reflection."""
+
+    request_bytes_max: int = REQUEST_BYTES_MAX
+
     def __post_init__(self) -> None:
         self._stopping = asyncio.Event()
         self.port = 0
@@ -122,10 +138,11 @@ class RpcServer:
             self._stopping,
             self._habits(),
             self.stream_lasts_s,
+            self.watch_lasts_s,
         )
         server = grpc.aio.server(
             interceptors=[interceptor],
-            options=_OPTIONS,
+            options=(*_OPTIONS, ("grpc.max_receive_message_length", self.request_bytes_max)),
             maximum_concurrent_rpcs=_RPCS_MAX,
         )
         names = [service.name for service in self.services]

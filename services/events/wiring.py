@@ -20,7 +20,7 @@ from libs.gates import GateBook
 from libs.http.session import http_session
 from libs.lifecycle import Part
 from libs.retry import RetryPolicy
-from libs.rpc.server import RpcServer, RpcService
+from libs.rpc.server import MESSAGE_BYTES_MAX, RpcServer, RpcService
 from services.events import consumers
 from services.events.adapters.marks import TokenMarks
 from services.events.adapters.outcomes import OutcomeStore
@@ -157,4 +157,6 @@ def _rpc(settings: Settings, base: Foundation, outcomes: OutcomeStore) -> RpcSer
                 partial(events_service_pb2_grpc.add_EventsServiceServicer_to_server, servicer),
             )
         ],
+        # A report may have 1,000 events.
+        request_bytes_max=MESSAGE_BYTES_MAX,
     )

@@ -15,7 +15,7 @@ from libs.foundation import Foundation, OpsPart
 from libs.http.session import http_session
 from libs.lifecycle import Part, Readiness
 from libs.limits import Limiter
-from libs.rpc.server import RpcServer, RpcService
+from libs.rpc.server import MESSAGE_BYTES_MAX, RpcServer, RpcService
 from libs.shopify.admin import ShopifyAdmin
 from services.ingest.adapters.marks import Watermarks
 from services.ingest.adapters.shopify import ShopifyReader
@@ -187,4 +187,6 @@ def _rpc(settings: Settings, base: Foundation, committer: GroupCommitter) -> Rpc
                 partial(commerce_service_pb2_grpc.add_CommerceServiceServicer_to_server, known),
             ),
         ],
+        # A body may have 6 MiB.
+        request_bytes_max=MESSAGE_BYTES_MAX,
     )

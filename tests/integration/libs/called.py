@@ -19,6 +19,7 @@ from libs.lifecycle import Readiness
 from libs.rpc.callers import current_caller
 from libs.rpc.client import call
 from libs.rpc.guard import Guard
+from libs.rpc.interceptor import WATCH_LASTS_S
 from libs.rpc.server import RpcServer, RpcService
 from libs.settings import Address
 from tests.fakes import callers
@@ -98,7 +99,9 @@ def policy_at(directory: Path, rules: str) -> Path:
 
 
 @asynccontextmanager
-async def called(guard: Guard, *, quiet: bool = False) -> AsyncIterator[Called]:
+async def called(
+    guard: Guard, *, quiet: bool = False, watch_lasts_s: float = WATCH_LASTS_S
+) -> AsyncIterator[Called]:
     """The server, serving."""
     vault = Vault()  # type: ignore[abstract]  # the rest answers UNIMPLEMENTED
     add = partial(token_service_pb2_grpc.add_TokenServiceServicer_to_server, vault)
@@ -109,6 +112,7 @@ async def called(guard: Guard, *, quiet: bool = False) -> AsyncIterator[Called]:
         guard=guard,
         readiness=Readiness(),
         clock=SystemClock(),
+        watch_lasts_s=watch_lasts_s,
     )
     ready = asyncio.Event()
     running = asyncio.create_task(server.run(ready.set))

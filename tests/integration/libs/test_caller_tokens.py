@@ -28,6 +28,7 @@ from libs.rpc.channel import RenewingChannel
 from libs.rpc.guard import TokenProof, guard_of
 from libs.rpc.identity import Identity
 from libs.rpc.jwt_keys import JwtKeys, file_source, url_source
+from libs.rpc.server import REQUEST_BYTES_MAX
 from libs.rpc.settings import RpcAuth, RpcSettings
 from libs.rpc.tokens import Tokens
 from libs.settings import Address
@@ -241,6 +242,22 @@ async def test_a_call_without_a_token_is_told_what_to_send(house: House) -> None
 
     assert status is grpc.StatusCode.UNAUTHENTICATED
     assert "authorization: Bearer" in error.message
+
+
+async def test_who_has_no_token_is_refused_before_anything_of_the_request_is_read(
+    house: House,
+) -> None:
+    # The server says of what it reads that it is too long.
+    long = "a" * (REQUEST_BYTES_MAX + 1)
+
+    house._hand_over(token(house.clock))
+    read, _ = await house.called.refusal(house.channel, long)
+    house._hand_over("nonsense")
+    unread, error = await house.called.refusal(house.channel, long)
+
+    assert read is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert unread is grpc.StatusCode.UNAUTHENTICATED
+    assert "no token" in error.message
 
 
 async def test_a_certificate_does_not_stand_in_for_a_token(house: House) -> None:

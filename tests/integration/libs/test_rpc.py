@@ -22,7 +22,13 @@ from libs.clock import FakeClock, SystemClock
 from libs.errors import Kind, ServiceError, permanent
 from libs.lifecycle import Readiness
 from libs.rpc.client import call, stream
-from libs.rpc.server import MESSAGE_BYTES_MAX, RpcServer, RpcService, incoming_traceparent
+from libs.rpc.server import (
+    MESSAGE_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+    RpcServer,
+    RpcService,
+    incoming_traceparent,
+)
 from libs.settings import Address
 from tests.fakes import callers
 
@@ -104,7 +110,7 @@ class Echo:
 class House:
     """A server that runs, a channel to it, and what it told its observer."""
 
-    def __init__(self, *services: RpcService) -> None:
+    def __init__(self, *services: RpcService, request_bytes_max: int = REQUEST_BYTES_MAX) -> None:
         self.echo = Echo()
         self.readiness = Readiness()
         self.seen: list[tuple[str, str | None, str | None]] = []
@@ -116,6 +122,7 @@ class House:
             readiness=self.readiness,
             clock=FakeClock(),
             observe=self._observe,
+            request_bytes_max=request_bytes_max,
         )
 
     def _observe(
@@ -263,11 +270,13 @@ async def test_a_deadline_is_kept_and_the_cancelled_rpc_observed(house: House) -
     assert house.seen[0][2] == "rpc_cancelled"
 
 
-async def test_messages_up_to_eight_mebibytes_pass_and_longer_ones_do_not(house: House) -> None:
-    longest = "a" * (MESSAGE_BYTES_MAX - 16)
+@pytest.mark.parametrize("bytes_max", [REQUEST_BYTES_MAX, MESSAGE_BYTES_MAX])
+async def test_requests_up_to_the_servers_limit_pass_and_longer_ones_do_not(bytes_max: int) -> None:
+    longest = "a" * (bytes_max - 16)
 
-    found = await call(house.method("One"), said(longest), timeout_s=20)
-    error = await failure(call(house.method("One"), said(longest + "a" * 32), timeout_s=20))
+    async with House(request_bytes_max=bytes_max).open() as house:
+        found = await call(house.method("One"), said(longest), timeout_s=20)
+        error = await failure(call(house.method("One"), said(longest + "a" * 32), timeout_s=20))
 
     assert len(found.value) == len(longest)
     assert error.code == "rpc_resource_exhausted"

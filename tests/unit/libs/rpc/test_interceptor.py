@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from libs.clock import FakeClock
 from libs.rpc.callers import Caller
 from libs.rpc.errors import RefusedError
-from libs.rpc.guard import Admission
+from libs.rpc.guard import Admission, Metadata
 from libs.rpc.interceptor import ServiceInterceptor
 from libs.rpc.policy import Policy, Scope
 
@@ -42,6 +42,9 @@ class SlowContext:
 class Open:
     """A door that lets everybody in."""
 
+    async def knock(self, method: str, metadata: Metadata) -> None:
+        pass
+
     async def admit(self, method: str, context: object, *, filters: bool) -> Admission:
         caller = Caller("somebody", "spiffe://tidewire/somebody", method, _RULES)
         return Admission(caller, Scope(everything=True), filters=filters)
@@ -52,6 +55,7 @@ class Open:
 
 class Details(NamedTuple):
     method: str = "/tidewire.test.Echo/Endless"
+    invocation_metadata: Metadata = ()
 
 
 async def endless(request: StringValue, context: object) -> AsyncIterator[StringValue]:
