@@ -118,6 +118,13 @@ class KvKeySource:
     def cached_by_id(self, scope: str, key_id: str) -> DataKey | None:
         return self._cache.find(scope, key_id)
 
+    async def existing(self, scope: str) -> DataKey | None:
+        key = self.cached(scope)
+        if key is not None:
+            return key
+        async with answering(self._timeout_s), self._lock(scope):
+            return self.cached(scope) or await self._find(scope, await self._current_entry(scope))
+
     async def rotate(self, scope: str) -> DataKey:
         async with answering(self._timeout_s), self._lock(scope):
             key = await self._replace(scope, await self._current_entry(scope))
@@ -163,17 +170,18 @@ class KvKeySource:
         """
         for _ in range(_TRIES):
             found = await self._current_entry(scope)
-            if found is not None:
-                key = await self._read(scope, found.value.decode())
-                if key is not None:
-                    self._keep_current(scope, key)
-                    return key
-            key = await self._replace(scope, found)
+            key = await self._find(scope, found) or await self._replace(scope, found)
             if key is not None:
                 return key
         raise ServiceError(
             Kind.RETRYABLE, "key_contended", f"the current key of {scope} is being changed by many"
         )
+
+    async def _find(self, scope: str, current: Entry | None) -> DataKey | None:
+        key = await self._read(scope, current.value.decode()) if current is not None else None
+        if key is not None:
+            self._keep_current(scope, key)
+        return key
 
     async def _current_entry(self, scope: str) -> Entry | None:
         return await find(self._kv, entry_name(scope, CURRENT))

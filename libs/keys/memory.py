@@ -30,6 +30,9 @@ class MemoryKeySource:
     def cached_by_id(self, scope: str, key_id: str) -> DataKey | None:
         return self._cache.find(scope, key_id)
 
+    async def existing(self, scope: str) -> DataKey | None:
+        return self.cached(scope)
+
     async def rotate(self, scope: str) -> DataKey:
         key = DataKey(self._random_bytes(KEY_ID_BYTES).hex(), self._random_bytes(KEY_BYTES))
         self._cache.keep(scope, key, current=True)

@@ -51,6 +51,13 @@ class KeySource(Protocol):
 class KeyKeeper(KeySource, Protocol):
     """A source that owns its keys: it can also replace them and throw them away."""
 
+    async def existing(self, scope: str) -> DataKey | None:
+        """The key that `current` gives; None, and none is made, where there is none.
+
+        Raises:
+            ServiceError: as above.
+        """
+
     async def rotate(self, scope: str) -> DataKey:
         """A new current key; what older ones sealed stays readable.
 

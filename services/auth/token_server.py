@@ -10,11 +10,14 @@ import grpc
 
 from libs.bus import subjects
 from libs.connections import shop_handle
-from libs.errors import ServiceError, permanent
-from libs.keys import KeySource
+from libs.connections.index import ConnectionIndex
+from libs.errors import Kind, ServiceError, permanent
+from libs.keys import KeyKeeper
 from libs.rpc.callers import current_caller
+from libs.sealing import DataKey
 from services.auth.adapters.audit import AuditLog
 from services.auth.ports import Grants
+from services.auth.specs import SHOP_NOT_CONNECTED
 from services.auth.tokens import Tokens, state_of
 from services.auth.webhook_secrets import WebhookSecrets
 from tidewire.auth.v1 import token_service_pb2, token_service_pb2_grpc
@@ -32,13 +35,15 @@ class TokenServer(token_service_pb2_grpc.TokenServiceServicer):
         tokens: Tokens,
         grants: Grants,
         secrets: WebhookSecrets,
-        keys: KeySource,
+        keys: KeyKeeper,
+        shops: ConnectionIndex,
         audit: AuditLog,
     ) -> None:
         self._tokens = tokens
         self._grants = grants
         self._secrets = secrets
         self._keys = keys
+        self._shops = shops
         self._audit = audit
 
     async def GetToken(  # noqa: N802  the schema's name
@@ -133,6 +138,22 @@ class TokenServer(token_service_pb2_grpc.TokenServiceServicer):
                     self._audit.note(caller, (shop.shop,))
                 yield token_service_pb2.WatchWebhookSecretsResponse(shop=shop)
 
+    async def _sealing_key(self, shop: str) -> DataKey:
+        """The current key; made only for a shop that is connected, or any name would make one.
+
+        Raises:
+            ServiceError: RETRYABLE, SHOP_NOT_CONNECTED: another replica may have connected it just
+                now. As the port says.
+        """
+        if shop == subjects.NO_SHOP or self._shops.shop(shop) is not None:
+            return await self._keys.current(shop)
+        # What is left of a shop that was connected goes on being sealed.
+        key = await self._keys.existing(shop)
+        if key is None:
+            message = "a shop has no key before it is connected"
+            raise ServiceError(Kind.RETRYABLE, SHOP_NOT_CONNECTED, message, path="shop")
+        return key
+
     async def GetDataKey(  # noqa: N802  the schema's name
         self, request: token_service_pb2.GetDataKeyRequest, context: Context
     ) -> token_service_pb2.GetDataKeyResponse:
@@ -143,7 +164,7 @@ class TokenServer(token_service_pb2_grpc.TokenServiceServicer):
         if request.key_id:
             key = await self._keys.by_id(request.shop, request.key_id)
         else:
-            key = await self._keys.current(request.shop)
+            key = await self._sealing_key(request.shop)
         self._audit.note(current_caller.get(), (request.shop,))
         return token_service_pb2.GetDataKeyResponse(key_id=key.key_id, key=key.reveal())
 

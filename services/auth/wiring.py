@@ -293,7 +293,9 @@ def _stores(base: Ground, keys: KvKeySource, core: _Core) -> Consumer:
 
 
 def _token_service(core: _Core, webhook_secrets: WebhookSecrets, keys: KvKeySource) -> RpcService:
-    servicer = TokenServer(core.tokens, core.grants, webhook_secrets, keys, core.audit)
+    servicer = TokenServer(
+        core.tokens, core.grants, webhook_secrets, keys, core.book.index, core.audit
+    )
     return RpcService(
         "tidewire.auth.v1.TokenService",
         partial(token_service_pb2_grpc.add_TokenServiceServicer_to_server, servicer),

@@ -107,6 +107,15 @@ class KeySourceContract:
 
         assert opens(key, await source.current("new"))
 
+    async def test_looking_for_a_key_makes_none(self, source: KeyKeeper) -> None:
+        before = await source.existing("looked-for")
+
+        assert before is None
+        assert source.cached("looked-for") is None
+        assert await source.existing("looked-for") is None
+        made = await source.current("looked-for")
+        assert await source.existing("looked-for") is made
+
     async def test_a_forgotten_scope_has_lost_every_key_and_no_other_has(
         self, source: KeyKeeper
     ) -> None:
@@ -183,6 +192,18 @@ class TestKvKeySource(KeySourceContract):
 
         assert opens(before, await later.current("example"))
         assert opens(before, await later.by_id("example", before.key_id))
+
+    async def test_a_key_that_another_process_made_is_found(self, js: JetStreamContext) -> None:
+        key = await (await KvKeySource.open(js, KEK)).current("found")
+        rotated = await (await KvKeySource.open(js, KEK)).rotate("found")
+        other = await KvKeySource.open(js, KEK)
+
+        found = await other.existing("found")
+
+        assert found is not None
+        assert (found.key_id, found.reveal()) == (rotated.key_id, rotated.reveal())
+        assert other.cached("found") is found
+        assert key.key_id != found.key_id
 
     async def test_a_killed_server_has_kept_the_key(
         self, js: JetStreamContext, nats_server: NatsServer

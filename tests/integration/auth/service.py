@@ -260,7 +260,7 @@ async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, P
     server = RpcServer(
         address=Address("127.0.0.1", port),
         services=_services(
-            TokenServer(tokens, grants, secrets, keys, audit),
+            TokenServer(tokens, grants, secrets, keys, book.index, audit),
             ConnectionServer(
                 book=book,
                 linking=linking,

@@ -175,6 +175,7 @@ async def test_it_is_not_ready_while_nobody_answers() -> None:
 
 @pytest.fixture
 async def keys(rig: Rig) -> AsyncIterator[RemoteKeySource]:
+    await rig.connected()
     async with callers.channel_to(rig.server.port, "ingest") as channel:
         source, ready = RemoteKeySource(channel, rig.nats), asyncio.Event()
         running = asyncio.create_task(source.run(ready.set))

@@ -246,6 +246,7 @@ async def test_a_store_of_the_services_app_is_verified_by_its_secret(rig: Rig) -
 
 
 async def test_the_key_of_a_shop_is_handed_out_and_stays_the_same(rig: Rig) -> None:
+    await rig.connected()
     request = pb.GetDataKeyRequest(shop=rig.shop)
     first = await call(rig.tokens("ingest").GetDataKey, request, timeout_s=_S)
     named = pb.GetDataKeyRequest(shop=rig.shop, key_id=first.key_id)
@@ -262,16 +263,40 @@ async def test_the_key_of_a_connection_is_never_handed_out(rig: Rig) -> None:
     store, _ = await rig.connected()
     forms = [connection_scope(store), store, f"{rig.shop}.myshopify.com", rig.shop.upper(), "*"]
 
-    refused = []
-    for shop in [*forms, "a b", ".", f"{rig.shop}\n", "connection"]:
-        request = pb.GetDataKeyRequest(shop=shop)
-        try:
-            await call(rig.tokens().GetDataKey, request, timeout_s=_S)
-        except ServiceError as error:
-            refused.append((error.kind, error.code))
+    refused = [await _key_refused(rig, shop) for shop in [*forms, "a b", ".", f"{rig.shop}\n"]]
 
-    # The last one is a handle like any other, and has a key of its own.
     assert refused == [(Kind.PERMANENT, "shop_unfit")] * 8
+
+
+async def test_a_shop_that_nobody_connected_gets_no_key(rig: Rig) -> None:
+    not_yet = Kind.RETRYABLE, "shop_not_connected"
+    # "connection" is a handle like any other; what came for unknown shops has a key of its own.
+    refused = [await _key_refused(rig, shop) for shop in (rig.shop, "connection", "_unknown")]
+
+    assert refused == [not_yet, not_yet, None]
+    assert await rig.keys.existing(rig.shop) is None
+    await rig.connected()
+    assert await _key_refused(rig, rig.shop) is None
+
+
+async def test_a_shop_that_was_ended_keeps_its_key(rig: Rig) -> None:
+    store, _ = await rig.connected()
+    request = pb.GetDataKeyRequest(shop=rig.shop)
+    before = await call(rig.tokens().GetDataKey, request, timeout_s=_S)
+    await rig.linking.revoke(store)
+    await until(lambda: rig.book.index.shop(rig.shop) is None)
+
+    after = await call(rig.tokens().GetDataKey, request, timeout_s=_S)
+
+    assert after.key_id == before.key_id
+
+
+async def _key_refused(rig: Rig, shop: str) -> tuple[Kind, str] | None:
+    try:
+        await call(rig.tokens().GetDataKey, pb.GetDataKeyRequest(shop=shop), timeout_s=_S)
+    except ServiceError as error:
+        return error.kind, error.code
+    return None
 
 
 async def test_a_key_that_there_is_not_is_a_permanent_error(rig: Rig) -> None:

@@ -475,7 +475,9 @@ class GetDataKeyRequest(_message.Message):
     shop: _builtins.str
     """The shop's handle."""
     key_id: _builtins.str
-    """Id of the key; empty: the one that seals from now on, made if there is none."""
+    """Id of the key; empty: the one that seals from now on. If there is none it is made where the
+    shop is connected, else the answer is UNAVAILABLE, `shop_not_connected`.
+    """
     def __init__(
         self,
         *,
