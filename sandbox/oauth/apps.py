@@ -167,6 +167,9 @@ SHOPIFY_SCOPES: Final = [
     "read_fulfillment_orders",
     "write_fulfillment_orders",
     "read_locations",
+    "read_translations",
+    "read_locales",
+    "read_markets",
 ]
 
 DEFAULT_APPS: Final = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from services.auth.book import Book
@@ -18,6 +18,24 @@ _USES: Final = {
     connection_pb2.CONNECTION_KIND_TIKTOK_CATALOG: Use.CATALOG,
     connection_pb2.CONNECTION_KIND_TIKTOK_SHOP: Use.TIKTOK_SHOP,
 }
+
+
+def uses_of(connections: Iterable[connection_pb2.Connection], country: str) -> frozenset[Use]:
+    """What a store in `country` is used for by its `connections`.
+
+    A catalog in English of the store's own country is taken to need neither translations nor
+    prices of markets, so that nobody is told to grant what is of no use.
+    """
+    uses: set[Use] = set()
+    for one in connections:
+        if one.kind in _USES:
+            uses.add(_USES[one.kind])
+        catalog = one.tiktok_catalog
+        if catalog.language not in ("", "en") or catalog.fallback_languages:
+            uses.add(Use.TEXTS)
+        if country and catalog.country not in ("", country):
+            uses.add(Use.MARKETS)
+    return frozenset(uses)
 
 
 class _Booked:
@@ -77,11 +95,10 @@ class BookedStores(_Booked):
 
     async def store(self, key: str) -> KeptStore | None:
         every = self._book.of_shop(key)
-        kinds = {one.record.connection.kind for one in every}
-        uses = frozenset(use for kind, use in _USES.items() if kind in kinds)
+        connections = [one.record.connection for one in every]
         for kept in every:
             if kept.record.connection.kind == connection_pb2.CONNECTION_KIND_SHOPIFY:
-                return self._store(kept, uses)
+                return self._store(kept, uses_of(connections, kept.record.connection.country))
         return None
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 
 class Use(StrEnum):
-    """What a store's data is used for: the kinds of connection beside it."""
+    """What a store's data is used for: the kinds of connection beside it, and what they need."""
 
     EVENTS = "events"
     CATALOG = "catalog"
+    TEXTS = "texts"
+    """A catalog in another language than the merchant's."""
+    MARKETS = "markets"
+    """A catalog of another country than the store's, whose prices Shopify Markets says."""
     TIKTOK_SHOP = "tiktok-shop"
 
 
@@ -52,10 +56,16 @@ _TIKTOK_SHOP: Final = (
     Need("read_fulfillments"),
 )
 
+_BY_USE: Final[Mapping[Use, tuple[Need, ...]]] = {
+    Use.TEXTS: (Need("read_translations"), Need("read_locales", ("read_markets_home",))),
+    Use.MARKETS: (Need("read_markets"),),
+    Use.TIKTOK_SHOP: _TIKTOK_SHOP,
+}
+
 
 def needs(uses: Collection[Use]) -> tuple[Need, ...]:
     """What a store that is used so has to grant."""
-    return (*_ALWAYS, *_TIKTOK_SHOP) if Use.TIKTOK_SHOP in uses else _ALWAYS
+    return (*_ALWAYS, *(need for use, own in _BY_USE.items() if use in uses for need in own))
 
 
 def scopes_to_ask(uses: Collection[Use]) -> tuple[str, ...]:

@@ -125,9 +125,9 @@ COMPLIANCE_TOPICS: Final = ("customers/data_request", "customers/redact", "shop/
 def wanted_topics(uses: Collection[Use]) -> tuple[Wanted, ...]:
     """What a store that is used so has to send; each topic once, always in the same order."""
     chosen = dict.fromkeys(LIFECYCLE)
-    for use in Use:
+    for use, topics in _BY_USE.items():
         if use in uses:
-            chosen |= dict.fromkeys(_BY_USE[use])
+            chosen |= dict.fromkeys(topics)
     return tuple(chosen)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.oauth.apps import SHOPIFY_SCOPES
 from services.auth.domain.scopes import (
     Use,
     how_to_grant,
@@ -30,6 +31,16 @@ def test_a_tiktok_shop_needs_to_write_orders_stock_and_fulfilments() -> None:
     )
 
 
+def test_catalogs_of_other_languages_and_countries_need_what_products_do_not() -> None:
+    assert scopes_to_ask({Use.CATALOG, Use.TEXTS}) == (*READS, "read_translations", "read_locales")
+    assert scopes_to_ask({Use.MARKETS}) == (*READS, "read_markets")
+    assert {"read_translations", "read_locales", "read_markets"} <= set(scopes_to_ask(set(Use)))
+
+
+def test_the_simulated_app_has_all_that_is_asked_for() -> None:
+    assert set(scopes_to_ask(set(Use))) <= set(SHOPIFY_SCOPES)
+
+
 @pytest.mark.parametrize(
     ("uses", "granted", "missing"),
     [
@@ -37,6 +48,12 @@ def test_a_tiktok_shop_needs_to_write_orders_stock_and_fulfilments() -> None:
         ((), ("read_products", "read_inventory"), ("read_orders", "read_customers")),
         ((), ("write_orders", "write_products", "write_inventory", "write_customers"), ()),
         ((Use.EVENTS,), (), READS),
+        ((Use.TEXTS,), (*READS, "read_locales"), ("read_translations",)),
+        ((Use.TEXTS,), (*READS, "read_translations", "read_markets_home"), ()),
+        ((Use.MARKETS,), (*READS, "read_markets_home"), ("read_markets",)),
+        ((Use.TEXTS, Use.MARKETS), (*READS, "write_translations", "write_locales"), (
+            "read_markets",
+        )),
         ((Use.TIKTOK_SHOP,), (*READS, "write_orders", "write_inventory", "write_fulfillments"), (
             "write_merchant_managed_fulfillment_orders",
         )),
