@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,6 +23,9 @@ _CALL_S: Final = 30.0
 _LOOK_S: Final = 0.5
 _REFUSED: Final = ("_denied", "_unauthenticated")
 """How codes end of a caller that is not let in: waiting does not help."""
+
+_WINDOWED: Final = ("darwin", "win32")
+_DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 connect = typer.Typer(
     help="Connects a store or an account: a person agrees in a browser.", no_args_is_help=True
@@ -157,6 +162,11 @@ def _dialect(name: str) -> connection_pb2.EventsDialect.ValueType:
         raise typer.BadParameter(f"{name}: use event_track or pixel_track") from None
 
 
+def shows_browsers(platform: str, environ: Mapping[str, str]) -> bool:
+    """Whether a browser has a window to open; without, some would take the terminal over."""
+    return platform in _WINDOWED or any(environ.get(name) for name in _DISPLAYS)
+
+
 def _connected(
     address: str,
     spec: pb.ConnectionSpec,
@@ -176,8 +186,7 @@ async def _flown(
     )
     # Flushed: where it goes through a pipe, somebody waits at the other end to open it.
     print(f"open in a browser, within 15 minutes:\n\n  {begun.url}\n", flush=True)
-    # Without a display some browsers would take the terminal over.
-    if browser and (os.environ.get("DISPLAY") or os.environ.get("BROWSER") or os.name != "posix"):
+    if browser and shows_browsers(sys.platform, os.environ):
         webbrowser.open(begun.url)
     print("waiting; Ctrl-C stops waiting, the address stays good")
     deadline_s = begun.expires_at.ToNanoseconds() / 1e9
