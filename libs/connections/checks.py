@@ -41,10 +41,13 @@ SOURCE_HINT: Final = (
 )
 STOREFRONT: Final = r"https://[A-Za-z0-9.-]+(:[0-9]+)?(/[!-~]*)?"
 STOREFRONT_HINT: Final = "give an address such as https://example.com, without ? and #"
+VERSION: Final = r"[0-9]{4}-(0[1-9]|1[0-2])"
+"""A version of Shopify's that stays as it is: `unstable` changes without notice."""
+VERSION_HINT: Final = "give a dated version such as 2026-10"
 
 _PIXEL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CATALOG: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_VERSION: Final = re.compile(r"(\d{4}-\d\d|unstable)?")
+_VERSION: Final = re.compile(rf"({VERSION})?")
 _EVENT: Final = re.compile(r"[A-Za-z]{0,50}")
 _TEST_CODE: Final = re.compile(r"[!-~]{0,64}")
 _SET_ID: Final = re.compile(r"[A-Za-z0-9_-]{0,64}")
@@ -75,7 +78,7 @@ def _faults(connection: Connection) -> Iterator[Fault]:
     match connection.WhichOneof("settings"):
         case "shopify":
             if not _VERSION.fullmatch(connection.shopify.api_version):
-                yield Fault("shopify.api_version", "give a version such as 2026-10")
+                yield Fault("shopify.api_version", VERSION_HINT)
         case "tiktok_events":
             for fault in _events(connection.tiktok_events):
                 yield Fault(f"tiktok_events.{fault.path}", fault.why)

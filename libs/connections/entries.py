@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from libs.connections.catalogs import CATALOG_FIELDS, CatalogEntry, catalog_entry
-from libs.connections.checks import COUNTRIES, COUNTRY_HINT, CURRENCY_HINT, contradictions
+from libs.connections.checks import (
+    COUNTRIES,
+    COUNTRY_HINT,
+    CURRENCY_HINT,
+    VERSION,
+    VERSION_HINT,
+    contradictions,
+)
 from libs.connections.ports import DOMAIN_SUFFIX, ShopView, shop_handle
 from libs.connections.tree import ConnectionsError, Reading, Section, parse_yaml
 from libs.money import is_currency
@@ -205,9 +212,7 @@ def _shopify(section: Section) -> ShopifyEntry:
     return ShopifyEntry(
         webhook_secrets=secrets,
         access_token=section.secret("access_token"),
-        api_version=section.text(
-            "api_version", "give a version such as 2026-10", r"\d{4}-\d\d|unstable"
-        ),
+        api_version=section.text("api_version", VERSION_HINT, VERSION),
     )
 
 

@@ -259,6 +259,15 @@ def test_what_is_good_has_no_faults() -> None:
     assert faults(_store()) == faults(pixel) == []
 
 
+@pytest.mark.parametrize("version", ["unstable", "2026-99", "2026-00", "2026-1", "2026-10 "])
+def test_a_store_is_never_called_in_a_version_that_changes(version: str) -> None:
+    connection = Connection(shopify=ShopifySettings(api_version=version))
+
+    assert [fault.path for fault in faults(connection)] == ["shopify.api_version"]
+    for good in ("", "2026-01", "2026-12"):
+        assert not faults(Connection(shopify=ShopifySettings(api_version=good)))
+
+
 def test_a_time_beyond_all_years_is_a_fault() -> None:
     connection = _store()
     connection.active_since.seconds = 1 << 60

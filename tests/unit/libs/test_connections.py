@@ -336,6 +336,17 @@ connections:
     assert "did you mean `country`?" in found[5]
 
 
+@pytest.mark.parametrize("version", ["unstable", "2026-99", "2026-1"])
+def test_a_version_that_changes_is_a_fault(version: str, tmp_path: Path) -> None:
+    entry = SHOP.replace("[{secrets}]", "[s], api_version: {secrets}").format(
+        shop="a", secrets=version
+    )
+
+    assert one_fault(f"connections:\n{entry}", tmp_path).startswith(
+        "connections[0].shopify.api_version: "
+    )
+
+
 def test_a_shop_that_comes_twice_is_a_fault_also_under_its_other_name(tmp_path: Path) -> None:
     found = one_fault(shops(("a", "s1"), ("b", "s2"), ("A.myshopify.com", "s3")), tmp_path)
 
