@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
@@ -33,6 +34,8 @@ def serve_service(service: str, role: Role, environ: Mapping[str, str]) -> int:
 
     2 says that its settings or what it stands on are not fit; the log says what to do.
     """
+    # A crash would write what memory holds, keys and tokens too. Workers inherit it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if service == "ingest":
         settings = _loaded(IngestSettings, environ)
         if settings is None:

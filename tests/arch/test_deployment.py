@@ -123,6 +123,11 @@ def test_auth_alone_is_given_keys_and_providers_secrets() -> None:
 
 
 @pytest.mark.parametrize("name", SERVED)
+def test_no_container_leaves_a_core_dump(name: str) -> None:
+    assert _compose()["services"][name]["ulimits"] == {"core": 0}
+
+
+@pytest.mark.parametrize("name", SERVED)
 def test_services_find_the_token_service_where_it_listens(name: str) -> None:
     services = _compose()["services"]
     host, _, port = services[name]["environment"]["TIDEWIRE_AUTH_ADDRESS"].rpartition(":")

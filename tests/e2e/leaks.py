@@ -10,7 +10,7 @@ from urllib.parse import quote_from_bytes
 
 from nats.aio.client import Client
 
-from cli.stack import Stack
+from cli.stack import SERVICES, Stack, service_of
 from libs.bus import subjects
 from libs.bus.api import js_api
 from libs.bus.jetstream_log import JetStreamLog
@@ -25,6 +25,8 @@ from services.auth.domain.grants import Grant
 
 LEAST_BYTES: Final = 12
 """What is shorter is no secret, and would be found by chance."""
+
+_CORE_LIMIT: Final = "Max core file size"
 
 Secrets = Mapping[str, bytes]
 """By what they are; two may be the same."""
@@ -78,6 +80,15 @@ def environments_of(stack: Stack) -> Iterator[tuple[str, bytes]]:
     for name, process in stack.processes.items():
         if process.returncode is None:
             yield f"environment of {name}", Path(f"/proc/{process.pid}/environ").read_bytes()
+
+
+def core_limits_of(stack: Stack) -> Iterator[tuple[str, list[str]]]:
+    """How much each of our services would write of its memory if it crashed: now, and at most."""
+    for name, process in stack.processes.items():
+        if process.returncode is None and "serve" in SERVICES.get(service_of(name), ()):
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            line = next(one for one in limits.splitlines() if one.startswith(_CORE_LIMIT))
+            yield name, line.removeprefix(_CORE_LIMIT).split()[:2]
 
 
 async def vault_of(nats: Client, kek_file: Path) -> dict[str, bytes]:

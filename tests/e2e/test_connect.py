@@ -28,6 +28,7 @@ from tests.e2e.house import (
 from tests.e2e.leaks import (
     LEAST_BYTES,
     commands_of,
+    core_limits_of,
     environments_of,
     files_below,
     forms,
@@ -322,6 +323,13 @@ async def test_nothing_secret_is_in_anything_that_was_written_or_said(house: Hou
         assert ("logs/planted.log", "KEK") in leaks(written(), secrets)
     finally:
         planted.unlink()
+
+
+async def test_no_service_leaves_a_core_dump(house: House) -> None:
+    limits = dict(core_limits_of(house.stack))
+
+    assert {"auth", "events"} <= limits.keys()
+    assert [one for one in limits.items() if one[1] != ["0", "0"]] == []
 
 
 async def secrets_of(house: House) -> dict[str, bytes]:
