@@ -257,8 +257,6 @@ async def test_the_token_service_may_fall_and_the_others_go_on_from_memory(house
     await house.stack.wait_ready("events")
 
     await house.has_bought("CSTEADY", sent + waiting, perhaps_twice=True)
-    # `has_bought` asserts what became of them.
-    assert len(sent + waiting) == 4
     await house.ends_lease("auth.keeper", "auth.shop_keeper", "events.drain")
 
 

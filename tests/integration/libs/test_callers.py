@@ -344,17 +344,23 @@ async def test_keys_are_for_their_owner_alone_and_the_authoritys_is_nowhere(tmp_
 
 async def test_no_key_reaches_a_log_or_an_error(tmp_path: Path) -> None:
     made = make_certificates(tmp_path / "mine", SystemClock())
+    serving = ServerTls(TlsFiles(*_of(made, "auth")))
     broken = made.key_file("auth").read_text().replace("PRIVATE KEY", "PRIVATE KIY")
     made.key_file("auth").write_text(broken)
 
     with pytest.raises(ServiceError) as caught:
         ServerTls(TlsFiles(*_of(made, "auth")))
+    with capture_logs() as lines:
+        renewed = serving._renewed()
 
+    assert renewed is None
+    assert [line["event"] for line in lines] == ["rpc_certificate_not_reloaded"]
     assert caught.value.code == "rpc_certificate_unusable"
     assert str(made.key_file("auth")) in caught.value.message
-    secret = broken.splitlines()[1]
-    shown = json.dumps([str(caught.value), repr(caught.value), repr(caught.value.__cause__)])
-    assert secret not in shown
+    told = [lines, str(caught.value), repr(caught.value), repr(caught.value.__cause__)]
+    shown = json.dumps(told, default=repr)
+    for secret in broken.splitlines()[1:-1]:
+        assert secret not in shown
 
 
 def _of(made: Any, name: str) -> tuple[Path, Path, Path]:
