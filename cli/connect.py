@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli.connections import AUTH, AuthAddress, asked
+from cli.connections import AUTH, AuthAddress, asked, flow_of
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
 from libs.rpc.client import call
@@ -98,7 +98,9 @@ def tiktok(
             pixel_code=pixel, dialect=_dialect(dialect), test_event_code=test_event_code
         ),
     )
-    raise typer.Exit(_connected(address, spec, _flow(account_holder), browser=browser))
+    raise typer.Exit(
+        _connected(address, spec, flow_of(account_holder=account_holder), browser=browser)
+    )
 
 
 @connect.command(name="tiktok-catalog")
@@ -147,10 +149,6 @@ def tiktok_shop(
         tiktok_shop=connection_pb2.TikTokShopSettings(shop_id=tiktok_shop_id),
     )
     raise typer.Exit(_connected(address, spec, browser=browser))
-
-
-def _flow(account_holder: bool) -> pb.GrantFlow.ValueType:
-    return pb.GRANT_FLOW_ACCOUNT_HOLDER if account_holder else pb.GRANT_FLOW_UNSPECIFIED
 
 
 def _dialect(name: str) -> connection_pb2.EventsDialect.ValueType:

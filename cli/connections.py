@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -156,9 +157,24 @@ def set_settings(
 
 @connections.command(name="import")
 def import_token(
-    kind: Annotated[str, typer.Argument(help="shopify, tiktok-events or tiktok-catalog.")],
+    kind: Annotated[
+        str, typer.Argument(help="shopify, tiktok-events, tiktok-catalog or tiktok-shop.")
+    ],
     shop: Annotated[str, typer.Option(help="Domain or handle of the shop.")],
     token_file: Annotated[Path, typer.Option(help="Holds the access token.", exists=True)],
+    expires_at: Annotated[
+        str, typer.Option(help="When it expires, such as 2026-12-01T12:00:00Z; without: never.")
+    ] = "",
+    refresh_token_file: Annotated[
+        Path | None, typer.Option(help="Holds the token that refreshes it.", exists=True)
+    ] = None,
+    refresh_expires_at: Annotated[str, typer.Option(help="When that one expires.")] = "",
+    account_holder: Annotated[
+        bool, typer.Option("--account-holder", help="TikTok: an account's token.")
+    ] = False,
+    cipher_file: Annotated[
+        Path | None, typer.Option(help="TikTok Shop: holds the shop's cipher.", exists=True)
+    ] = None,
     webhook_secret_file: Annotated[
         Path | None,
         typer.Option(help="Shopify: holds the secret that signs webhooks.", exists=True),
@@ -176,12 +192,19 @@ def import_token(
     chosen = wanted.WhichOneof("settings")
     if chosen is not None:
         getattr(spec, chosen).CopyFrom(getattr(wanted, chosen))
-    secrets = [webhook_secret_file.read_text().strip()] if webhook_secret_file else []
+    secret = _held(webhook_secret_file)
+    request = pb.ImportConnectionRequest(
+        spec=spec,
+        access_token=_held(token_file),
+        expires_at=_instant("--expires-at", expires_at),
+        refresh_token=_held(refresh_token_file),
+        refresh_expires_at=_instant("--refresh-expires-at", refresh_expires_at),
+        shop_cipher=_held(cipher_file),
+        webhook_secrets=[secret] if secret else [],
+        flow=flow_of(account_holder=account_holder),
+    )
 
     async def ask(stub: Any) -> int:
-        request = pb.ImportConnectionRequest(
-            spec=spec, access_token=token_file.read_text().strip(), webhook_secrets=secrets
-        )
         answer = await call(stub.ImportConnection, request, timeout_s=_CALL_S)
         print(f"{answer.connection.connection.connection_id} is connected")
         return 0
@@ -298,6 +321,31 @@ def kind_of(text: str) -> ConnectionKind.ValueType:
         raise typer.BadParameter(
             f"{text}: use shopify, tiktok-events, tiktok-catalog or tiktok-shop"
         ) from None
+
+
+def flow_of(*, account_holder: bool) -> pb.GrantFlow.ValueType:
+    """Who agreed: a TikTok account, or whoever is usual."""
+    return pb.GRANT_FLOW_ACCOUNT_HOLDER if account_holder else pb.GRANT_FLOW_UNSPECIFIED
+
+
+def _held(file: Path | None) -> str:
+    return file.read_text().strip() if file is not None else ""
+
+
+def _instant(option: str, text: str) -> Timestamp | None:
+    """The time that an option gives; None where it gives none.
+
+    Raises:
+        typer.BadParameter: it is no time, or one without a zone.
+    """
+    if not text:
+        return None
+    found = Timestamp()
+    try:
+        found.FromJsonString(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} takes a time such as 2026-12-01T12:00:00Z") from error
+    return found
 
 
 def _wanted(connection_id: str, settings: Sequence[str]) -> Connection:
