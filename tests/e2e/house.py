@@ -254,8 +254,8 @@ class House:
 
     async def has_bought(
         self, pixel: str, orders: Sequence[int], *, perhaps_twice: bool = False
-    ) -> None:
-        """Returns once TikTok knows these orders of a pixel and no others.
+    ) -> list[str]:
+        """The events of a pixel at TikTok, once it knows these orders and no others.
 
         Each once, unless somebody was killed who may have sent it without having noted that.
         """
@@ -267,6 +267,7 @@ class House:
         await until(holds, f"{wanted} are at {pixel}", _WITHIN_S)
         found = (await self.purchases())[pixel]
         assert sorted(set(found) if perhaps_twice else found) == wanted, found
+        return found
 
     # -- the merchant's customers ----------------------------------------------------------------
 

@@ -256,7 +256,8 @@ async def test_the_token_service_may_fall_and_the_others_go_on_from_memory(house
     await asyncio.gather(house.stack.restart("auth"), house.stack.start("events"))
     await house.stack.wait_ready("events")
 
-    await house.has_bought("CSTEADY", sent + waiting, perhaps_twice=True)
+    bought = await house.has_bought("CSTEADY", sent + waiting, perhaps_twice=True)
+    assert {f"purchase.{one}" for one in sent + waiting} == set(bought)
     await house.ends_lease("auth.keeper", "auth.shop_keeper", "events.drain")
 
 
