@@ -61,7 +61,7 @@ SettingsFile = Annotated[
 
 
 GateName = Annotated[
-    str, typer.Argument(help="A sink, such as events, or a connection, such as shop.events.C123.")
+    str, typer.Argument(help="A sink (events, catalog), or a connection, such as shop.events.C123.")
 ]
 
 

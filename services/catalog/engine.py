@@ -24,6 +24,7 @@ from services.catalog.domain.model import Product
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.domain.states import IssueSource, ItemState, SyncKind, SyncPhase
 from services.catalog.domain.sync import SyncIssue, SyncItem, SyncProduct
+from services.catalog.gatekeeper import SINK
 from services.catalog.mapper import made_of
 from services.catalog.ports import TikTokCatalog
 from services.catalog.records import Run, ShopRecord, Status
@@ -296,7 +297,7 @@ class Engine:
 
     def _catalog_view(self, one: CatalogSettings, status: Status | None) -> CatalogView:
         status = status or Status()
-        gate = self._gates.shut(connection_gate(one.connection_id))
+        gate = self._gates.shut(SINK) or self._gates.shut(connection_gate(one.connection_id))
         held_by, note = status.held_by, status.held_note
         if gate is not None:
             # The gate is newer than what the catalog's sender has told.

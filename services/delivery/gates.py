@@ -19,7 +19,7 @@ _log = structlog.stdlib.get_logger()
 
 Context = ServicerContext[Any, Any]
 
-_SINKS: Final = frozenset({"events"})
+_SINKS: Final = frozenset({"catalog", "events"})
 """Services that send something to an upstream."""
 
 _KINDS: Final = (

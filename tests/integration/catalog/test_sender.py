@@ -6,7 +6,9 @@ from random import Random
 
 import pytest
 
+from libs.bus import subjects
 from libs.bus.jetstream_log import JetStreamLog
+from libs.gates import GateBook, sink_gate
 from libs.ids import RandomIds
 from sandbox.shopify.catalog_changes import Changes
 from sandbox.shopify.catalog_plan import CatalogPlan
@@ -14,6 +16,7 @@ from services.catalog import keys, records
 from services.catalog.domain.states import ItemState, SyncPhase
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House, catalog_entry
 from tests.integration.ingest.harness import eventually
+from tidewire.delivery.v1 import gate_pb2
 
 PLAN = CatalogPlan(shop=DOMAIN, variants=40, odd=())
 ID = "example.catalog.7001"
@@ -193,6 +196,27 @@ async def test_a_paused_catalog_is_sent_nothing_until_it_is_resumed(house: House
 
         assert resumed.held_by == ""
         assert await house.equal()
+
+
+async def test_a_pause_of_the_sink_holds_its_catalogs_and_shows_on_each(house: House) -> None:
+    shop = house.stock(PLAN)
+    circuits = JetStreamLog(house.nats, subjects.bucket_stream(subjects.CIRCUITS), RandomIds(CLOCK))
+    delivery = GateBook(house.nats, circuits, CLOCK, house.metrics)
+    async with house.running() as engine:
+        await house.rested(engine)
+        await delivery.follow()
+        reason = gate_pb2.GATE_REASON_OPERATOR
+        await delivery.close(sink_gate("catalog"), reason, note="a bad mapping")
+        held = await house.sees(engine, lambda one: one.held_by == "operator")
+        submits = len(house.submits())
+        await house.told(Changes(shop, Random(1)).change_price(now_s()))
+        await house.sees(engine, lambda one: one.waiting == 1)
+        assert (len(house.submits()), held.held_note) == (submits, "a bad mapping")
+
+        await delivery.reopen(sink_gate("catalog"), by_operator=True)
+
+        assert await house.equal()
+        await house.sees(engine, lambda one: not one.held_by)
 
 
 async def test_a_product_that_goes_while_its_upload_is_in_flight_is_taken_out(

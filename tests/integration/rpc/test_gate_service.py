@@ -101,20 +101,23 @@ def of_sink(sink: str) -> pb.GateTarget:
     return pb.GateTarget(sink=sink)
 
 
-async def test_a_sink_that_is_paused_is_shut_for_every_replica_until_resumed(house: House) -> None:
-    target = of_sink("events")
+@pytest.mark.parametrize("sink", ["events", "catalog"])
+async def test_a_sink_that_is_paused_is_shut_for_every_replica_until_resumed(
+    house: House, sink: str
+) -> None:
+    target = of_sink(sink)
 
     paused = await call(
         house.stub.Pause, pb.PauseRequest(target=target, note="a release"), timeout_s=5
     )
     await house.gates.follow()
-    shut = house.gates.shut(sink_gate("events"))
+    shut = house.gates.shut(sink_gate(sink))
     await call(house.stub.Resume, pb.ResumeRequest(target=target), timeout_s=5)
     await house.gates.follow()
 
     assert (paused.gate.reason, paused.gate.note) == (gate_pb2.GATE_REASON_OPERATOR, "a release")
     assert shut is not None
-    assert house.gates.shut(sink_gate("events")) is None
+    assert house.gates.shut(sink_gate(sink)) is None
 
 
 async def test_a_person_opens_what_an_outage_shut(house: House) -> None:

@@ -28,7 +28,7 @@ class GateTarget(_message.Message):
     SINK_FIELD_NUMBER: _builtins.int
     CONNECTION_ID_FIELD_NUMBER: _builtins.int
     sink: _builtins.str
-    """A whole sink, such as `events`: its messages stay where they are."""
+    """A whole sink, `events` or `catalog`: what is meant for it stays where it is."""
     connection_id: _builtins.str
     """One connection, such as `example.events.C123`: what is meant for it is parked."""
     def __init__(
