@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from libs import metric_names
 from libs.metric_names import METRICS, MetricKind, MetricSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +68,20 @@ def test_there_are_alerts_of_different_names() -> None:
 
     assert {"LedgerUnbalanced", "DeadLetterBurst"} <= set(names)
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("metric", "severity"),
+    [
+        (metric_names.CONSUMER_STOPPED, "page"),
+        (metric_names.GATES_SHUT, "ticket"),
+        (metric_names.PARKED_UNITS, "ticket"),
+    ],
+)
+def test_what_stops_by_itself_is_told_to_somebody(metric: str, severity: str) -> None:
+    told = {alert["labels"]["severity"] for alert in alerts() if metric in alert["expr"]}
+
+    assert severity in told
 
 
 @pytest.mark.parametrize("name", ALERTS)
