@@ -9,8 +9,9 @@ from typing import Any, Final
 from google.protobuf.duration_pb2 import Duration
 from grpc.aio import ServicerContext
 
-from libs.errors import Kind, ServiceError
-from libs.limits import LimitedError, LimitSeen, Priority, SharedLimiter
+from libs.errors import Kind, ServiceError, permanent
+from libs.limits import BucketSeen, LimitedError, LimitSeen, Priority, SharedLimiter
+from libs.limits.shopify import CALL_LIMIT_HEADER, rest_bucket
 from tidewire.limiter.v1 import limiter_service_pb2 as pb
 from tidewire.limiter.v1 import limiter_service_pb2_grpc
 
@@ -71,9 +72,14 @@ class LimiterServer(limiter_service_pb2_grpc.LimiterServiceServicer):
         request: pb.ReportRequest,
         context: Context,
     ) -> pb.ReportResponse:
-        """Slows every replica at once."""
+        """Slows every replica at once, and has them follow what the upstream told of its bucket."""
+        seen = _observed(request)
         asked_s = _seconds(request.retry_after) if request.HasField("retry_after") else None
-        await self._limiter.report(request.limits, retry_after_s=asked_s, code=request.code)
+        if seen is None or request.code or asked_s is not None:
+            await self._limiter.report(request.limits, retry_after_s=asked_s, code=request.code)
+        # Last: how full it is counts by the pace to which the throttle slowed.
+        if seen is not None:
+            await self._limiter.observe(request.limits[0], seen)
         return pb.ReportResponse()
 
     async def Describe(  # noqa: N802
@@ -132,6 +138,27 @@ class LimiterServer(limiter_service_pb2_grpc.LimiterServiceServicer):
             shop=request.shop,
             max_wait_s=min(max(wait_s, 0.0), _WAIT_MAX_S),
         )
+
+
+def _observed(request: pb.ReportRequest) -> BucketSeen | None:
+    """The bucket that a report tells of; None where it tells of none.
+
+    Raises:
+        ServiceError: PERMANENT, where it cannot be read or is said of several limits.
+    """
+    told = request.WhichOneof("observed")
+    if told is None:
+        return None
+    if len(request.limits) > 1:
+        raise permanent("bucket_ambiguous", "name the bucket's limit alone", path="limits")
+    if told == "bucket":
+        bucket = request.bucket
+        return BucketSeen(bucket.capacity, bucket.available, bucket.restore_per_s)
+    seen = rest_bucket({CALL_LIMIT_HEADER: request.shopify_call_limit})
+    if seen is None:
+        advice = f"{CALL_LIMIT_HEADER} is such as 32/40: used, and what the bucket holds"
+        raise permanent("call_limit_unreadable", advice, path="shopify_call_limit")
+    return seen
 
 
 def _refused(request: pb.AcquireRequest, error: ServiceError) -> pb.AcquireResponse:

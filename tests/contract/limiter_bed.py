@@ -28,7 +28,8 @@ from tests.fakes.nats_server import NatsServer
 from tests.fakes.virtual_clock import SkewedClock, VirtualClock
 
 DECLARED: Final = DeclaredLimits(
-    "test.*.ten=10/s;test.*.fifty=50/s;test.*.wide=1000/s;test.*.free=none;test.*.shop=1000@50/s"
+    "test.*.ten=10/s;test.*.fifty=50/s;test.*.wide=1000/s;test.*.free=none;test.*.shop=1000@50/s;"
+    "test.*.rest=40@2/s"
 )
 SKEWS_S: Final = (0.0, -3.0, 2.0)
 """What the clocks of the replicas are wrong by."""

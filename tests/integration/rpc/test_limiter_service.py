@@ -119,6 +119,50 @@ async def test_a_report_pauses_the_limit_and_says_how_long_to_stay_away(service:
     assert abs(described.limits[0].last_throttle.ToNanoseconds() / 1e9 - time.time()) < 15
 
 
+@pytest.mark.parametrize(
+    ("told", "throttles"),
+    [
+        ({"shopify_call_limit": "76/80"}, False),
+        ({"bucket": pb.BucketState(capacity=80, available=4, restore_per_s=4)}, False),
+        ({"shopify_call_limit": "76/80", "code": "429"}, True),
+    ],
+    ids=["the header", "in numbers", "with a throttle"],
+)
+async def test_a_bucket_that_a_caller_reports_holds_and_is_no_throttle_by_itself(
+    service: Service, told: dict[str, Any], *, throttles: bool
+) -> None:
+    [limit] = names("rest")
+    await service.bed.used_long_ago(limit)
+
+    await call(service.stub.Report, pb.ReportRequest(limits=[limit], **told), timeout_s=WITHIN_S)
+    described = await call(
+        service.stub.Describe, pb.DescribeRequest(prefix=limit), timeout_s=WITHIN_S
+    )
+
+    [status] = described.limits
+    assert (status.limit, status.window.seconds) == (80.0, 20)
+    assert status.used == pytest.approx(0.95, abs=0.1)
+    assert status.HasField("last_throttle") == throttles
+
+
+@pytest.mark.parametrize(
+    ("limits", "told", "path"),
+    [
+        (["a", "b"], {"shopify_call_limit": "1/40"}, "limits"),
+        (["a"], {"shopify_call_limit": "a lot"}, "shopify_call_limit"),
+        (["a"], {"bucket": pb.BucketState(capacity=40, available=-1, restore_per_s=2)}, "bucket"),
+    ],
+)
+async def test_a_bucket_that_makes_no_sense_is_the_callers_mistake(
+    service: Service, limits: list[str], told: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(ServiceError) as refused:
+        await call(service.stub.Report, pb.ReportRequest(limits=limits, **told), timeout_s=WITHIN_S)
+
+    assert refused.value.kind is Kind.PERMANENT
+    assert (refused.value.path or "").startswith(path)
+
+
 async def test_a_name_that_is_not_declared_is_the_callers_mistake(service: Service) -> None:
     with pytest.raises(ServiceError) as refused:
         await _acquired(service, _asked("nobody.declared"))

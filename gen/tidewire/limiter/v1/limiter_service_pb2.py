@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tidewire/limiter/v1/limiter_service.proto\x12\x13tidewire.limiter.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n\x0e\x41\x63quireRequest\x12#\n\x06limits\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x10\"\x07r\x05\x10\x01\x18\xc8\x01\x12\x1b\n\x06weight\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x00\x12/\n\x08priority\x18\x03 \x01(\x0e\x32\x1d.tidewire.limiter.v1.Priority\x12\x16\n\x04shop\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12+\n\x08max_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"u\n\x0f\x41\x63quireResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07granted\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05limit\x18\x04 \x01(\t\"T\n\x14\x41\x63quireStreamRequest\x12<\n\x07\x61\x63quire\x18\x01 \x01(\x0b\x32#.tidewire.limiter.v1.AcquireRequestB\x06\xbaH\x03\xc8\x01\x01\"O\n\x15\x41\x63quireStreamResponse\x12\x36\n\x08\x61\x63quired\x18\x01 \x01(\x0b\x32$.tidewire.limiter.v1.AcquireResponse\"r\n\rReportRequest\x12\x1a\n\x06limits\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x10\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x04\x63ode\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\x10\n\x0eReportResponse\"+\n\x0f\x44\x65scribeRequest\x12\x18\n\x06prefix\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x95\x02\n\x0bLimitStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x01\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04pace\x18\x04 \x01(\x01\x12\x0c\n\x04used\x18\x05 \x01(\x01\x12\x31\n\x0ereserved_ahead\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07waiters\x18\x07 \x01(\x05\x12\x31\n\rlast_throttle\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12last_throttle_code\x18\t \x01(\t\x12\x0f\n\x07granted\x18\n \x01(\x03\"D\n\x10\x44\x65scribeResponse\x12\x30\n\x06limits\x18\x01 \x03(\x0b\x32 .tidewire.limiter.v1.LimitStatus*c\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x15\n\x11PRIORITY_BACKFILL\x10\x02\x12\x13\n\x0fPRIORITY_REPLAY\x10\x03\x32\xfe\x02\n\x0eLimiterService\x12T\n\x07\x41\x63quire\x12#.tidewire.limiter.v1.AcquireRequest\x1a$.tidewire.limiter.v1.AcquireResponse\x12j\n\rAcquireStream\x12).tidewire.limiter.v1.AcquireStreamRequest\x1a*.tidewire.limiter.v1.AcquireStreamResponse(\x01\x30\x01\x12Q\n\x06Report\x12\".tidewire.limiter.v1.ReportRequest\x1a#.tidewire.limiter.v1.ReportResponse\x12W\n\x08\x44\x65scribe\x12$.tidewire.limiter.v1.DescribeRequest\x1a%.tidewire.limiter.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)tidewire/limiter/v1/limiter_service.proto\x12\x13tidewire.limiter.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe6\x01\n\x0e\x41\x63quireRequest\x12#\n\x06limits\x18\x01 \x03(\tB\x13\xbaH\x10\x92\x01\r\x08\x01\x10\x10\"\x07r\x05\x10\x01\x18\xc8\x01\x12\x1b\n\x06weight\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x00\x12/\n\x08priority\x18\x03 \x01(\x0e\x32\x1d.tidewire.limiter.v1.Priority\x12\x16\n\x04shop\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12+\n\x08max_wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\nrequest_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"u\n\x0f\x41\x63quireResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07granted\x18\x02 \x01(\x08\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05limit\x18\x04 \x01(\t\"T\n\x14\x41\x63quireStreamRequest\x12<\n\x07\x61\x63quire\x18\x01 \x01(\x0b\x32#.tidewire.limiter.v1.AcquireRequestB\x06\xbaH\x03\xc8\x01\x01\"O\n\x15\x41\x63quireStreamResponse\x12\x36\n\x08\x61\x63quired\x18\x01 \x01(\x0b\x32$.tidewire.limiter.v1.AcquireResponse\"\x94\x01\n\x0b\x42ucketState\x12)\n\x08\x63\x61pacity\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB!\x00\x00\x00\x00\x00\x00\x00\x00\x12*\n\tavailable\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB)\x00\x00\x00\x00\x00\x00\x00\x00\x12.\n\rrestore_per_s\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\xa2\x94\x1amB!\x00\x00\x00\x00\x00\x00\x00\x00\"\xd9\x01\n\rReportRequest\x12\x1a\n\x06limits\x18\x01 \x03(\tB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x10\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x04\x63ode\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x32\n\x06\x62ucket\x18\x04 \x01(\x0b\x32 .tidewire.limiter.v1.BucketStateH\x00\x12%\n\x12shopify_call_limit\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64H\x00\x42\n\n\x08observed\"\x10\n\x0eReportResponse\"+\n\x0f\x44\x65scribeRequest\x12\x18\n\x06prefix\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x95\x02\n\x0bLimitStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x01\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04pace\x18\x04 \x01(\x01\x12\x0c\n\x04used\x18\x05 \x01(\x01\x12\x31\n\x0ereserved_ahead\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07waiters\x18\x07 \x01(\x05\x12\x31\n\rlast_throttle\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12last_throttle_code\x18\t \x01(\t\x12\x0f\n\x07granted\x18\n \x01(\x03\"D\n\x10\x44\x65scribeResponse\x12\x30\n\x06limits\x18\x01 \x03(\x0b\x32 .tidewire.limiter.v1.LimitStatus*c\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_LIVE\x10\x01\x12\x15\n\x11PRIORITY_BACKFILL\x10\x02\x12\x13\n\x0fPRIORITY_REPLAY\x10\x03\x32\xfe\x02\n\x0eLimiterService\x12T\n\x07\x41\x63quire\x12#.tidewire.limiter.v1.AcquireRequest\x1a$.tidewire.limiter.v1.AcquireResponse\x12j\n\rAcquireStream\x12).tidewire.limiter.v1.AcquireStreamRequest\x1a*.tidewire.limiter.v1.AcquireStreamResponse(\x01\x30\x01\x12Q\n\x06Report\x12\".tidewire.limiter.v1.ReportRequest\x1a#.tidewire.limiter.v1.ReportResponse\x12W\n\x08\x44\x65scribe\x12$.tidewire.limiter.v1.DescribeRequest\x1a%.tidewire.limiter.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,14 +44,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACQUIREREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_ACQUIRESTREAMREQUEST'].fields_by_name['acquire']._loaded_options = None
   _globals['_ACQUIRESTREAMREQUEST'].fields_by_name['acquire']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_BUCKETSTATE'].fields_by_name['capacity']._loaded_options = None
+  _globals['_BUCKETSTATE'].fields_by_name['capacity']._serialized_options = b'\272H\024\022\022\031\000\000\000\242\224\032mB!\000\000\000\000\000\000\000\000'
+  _globals['_BUCKETSTATE'].fields_by_name['available']._loaded_options = None
+  _globals['_BUCKETSTATE'].fields_by_name['available']._serialized_options = b'\272H\024\022\022\031\000\000\000\242\224\032mB)\000\000\000\000\000\000\000\000'
+  _globals['_BUCKETSTATE'].fields_by_name['restore_per_s']._loaded_options = None
+  _globals['_BUCKETSTATE'].fields_by_name['restore_per_s']._serialized_options = b'\272H\024\022\022\031\000\000\000\242\224\032mB!\000\000\000\000\000\000\000\000'
   _globals['_REPORTREQUEST'].fields_by_name['limits']._loaded_options = None
   _globals['_REPORTREQUEST'].fields_by_name['limits']._serialized_options = b'\272H\007\222\001\004\010\001\020\020'
   _globals['_REPORTREQUEST'].fields_by_name['code']._loaded_options = None
   _globals['_REPORTREQUEST'].fields_by_name['code']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_REPORTREQUEST'].fields_by_name['shopify_call_limit']._loaded_options = None
+  _globals['_REPORTREQUEST'].fields_by_name['shopify_call_limit']._serialized_options = b'\272H\004r\002\030d'
   _globals['_DESCRIBEREQUEST'].fields_by_name['prefix']._loaded_options = None
   _globals['_DESCRIBEREQUEST'].fields_by_name['prefix']._serialized_options = b'\272H\005r\003\030\310\001'
-  _globals['_PRIORITY']._serialized_start=1208
-  _globals['_PRIORITY']._serialized_end=1307
+  _globals['_PRIORITY']._serialized_start=1463
+  _globals['_PRIORITY']._serialized_end=1562
   _globals['_ACQUIREREQUEST']._serialized_start=161
   _globals['_ACQUIREREQUEST']._serialized_end=391
   _globals['_ACQUIRERESPONSE']._serialized_start=393
@@ -60,16 +68,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACQUIRESTREAMREQUEST']._serialized_end=596
   _globals['_ACQUIRESTREAMRESPONSE']._serialized_start=598
   _globals['_ACQUIRESTREAMRESPONSE']._serialized_end=677
-  _globals['_REPORTREQUEST']._serialized_start=679
-  _globals['_REPORTREQUEST']._serialized_end=793
-  _globals['_REPORTRESPONSE']._serialized_start=795
-  _globals['_REPORTRESPONSE']._serialized_end=811
-  _globals['_DESCRIBEREQUEST']._serialized_start=813
-  _globals['_DESCRIBEREQUEST']._serialized_end=856
-  _globals['_LIMITSTATUS']._serialized_start=859
-  _globals['_LIMITSTATUS']._serialized_end=1136
-  _globals['_DESCRIBERESPONSE']._serialized_start=1138
-  _globals['_DESCRIBERESPONSE']._serialized_end=1206
-  _globals['_LIMITERSERVICE']._serialized_start=1310
-  _globals['_LIMITERSERVICE']._serialized_end=1692
+  _globals['_BUCKETSTATE']._serialized_start=680
+  _globals['_BUCKETSTATE']._serialized_end=828
+  _globals['_REPORTREQUEST']._serialized_start=831
+  _globals['_REPORTREQUEST']._serialized_end=1048
+  _globals['_REPORTRESPONSE']._serialized_start=1050
+  _globals['_REPORTRESPONSE']._serialized_end=1066
+  _globals['_DESCRIBEREQUEST']._serialized_start=1068
+  _globals['_DESCRIBEREQUEST']._serialized_end=1111
+  _globals['_LIMITSTATUS']._serialized_start=1114
+  _globals['_LIMITSTATUS']._serialized_end=1391
+  _globals['_DESCRIBERESPONSE']._serialized_start=1393
+  _globals['_DESCRIBERESPONSE']._serialized_end=1461
+  _globals['_LIMITERSERVICE']._serialized_start=1565
+  _globals['_LIMITERSERVICE']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

@@ -182,23 +182,66 @@ class AcquireStreamResponse(_message.Message):
 Global___AcquireStreamResponse: _TypeAlias = AcquireStreamResponse  # noqa: Y015
 
 @_typing.final
+class BucketState(_message.Message):
+    """What an upstream says of its own leaky bucket, as Shopify does in every answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    RESTORE_PER_S_FIELD_NUMBER: _builtins.int
+    capacity: _builtins.float
+    """Units that an idle bucket holds."""
+    available: _builtins.float
+    """Units left, the call's own cost already taken."""
+    restore_per_s: _builtins.float
+    """Units that come back in a second."""
+    def __init__(
+        self,
+        *,
+        capacity: _builtins.float = ...,
+        available: _builtins.float = ...,
+        restore_per_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capacity", b"capacity", "restore_per_s", b"restore_per_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketState: _TypeAlias = BucketState  # noqa: Y015
+
+@_typing.final
 class ReportRequest(_message.Message):
-    """Tells what an upstream said about its limit: every replica slows at once."""
+    """Tells what an upstream said about its limit. With a throttle every replica slows at once; with the
+    state of a bucket all replicas follow it. A report that has a bucket, and neither `retry_after` nor
+    `code`, is no throttle.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIMITS_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    BUCKET_FIELD_NUMBER: _builtins.int
+    SHOPIFY_CALL_LIMIT_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """The upstream's own code, such as `40100` or `429`."""
+    shopify_call_limit: _builtins.str
+    """The header `X-Shopify-Shop-Api-Call-Limit` of Shopify's REST API as it came, such as `32/40`,
+    for the limit `shopify.SHOP.rest`.
+    """
     @_builtins.property
     def limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The limits that the upstream's word is about."""
+        """The limits that the upstream's word is about; with a bucket, the bucket's alone."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """How long the upstream asked to stay away; absent where it did not say."""
+
+    @_builtins.property
+    def bucket(self) -> Global___BucketState:
+        """In numbers, such as Shopify's `extensions.cost.throttleStatus`."""
 
     def __init__(
         self,
@@ -206,12 +249,16 @@ class ReportRequest(_message.Message):
         limits: _abc.Iterable[_builtins.str] | None = ...,
         retry_after: _duration_pb2.Duration | None = ...,
         code: _builtins.str = ...,
+        bucket: Global___BucketState | None = ...,
+        shopify_call_limit: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "observed", b"observed", "retry_after", b"retry_after", "shopify_call_limit", b"shopify_call_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "limits", b"limits", "retry_after", b"retry_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "code", b"code", "limits", b"limits", "observed", b"observed", "retry_after", b"retry_after", "shopify_call_limit", b"shopify_call_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_observed: _TypeAlias = _typing.Literal["bucket", "shopify_call_limit"]  # noqa: Y015
+    _WhichOneofArgType_observed: _TypeAlias = _typing.Literal["observed", b"observed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_observed) -> _WhichOneofReturnType_observed | None: ...
 
 Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
 

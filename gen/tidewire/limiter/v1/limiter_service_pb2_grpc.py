@@ -76,7 +76,8 @@ class LimiterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """An upstream has throttled: all replicas slow at once, and recover by themselves.
+        """An upstream has throttled: all replicas slow at once, and recover by themselves. Or it has told of
+        its bucket: all replicas follow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

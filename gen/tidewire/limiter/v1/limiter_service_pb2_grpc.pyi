@@ -38,7 +38,9 @@ class LimiterServiceStub:
     AcquireStream: _grpc.StreamStreamMultiCallable[_limiter_service_pb2.AcquireStreamRequest, _limiter_service_pb2.AcquireStreamResponse]
     """The same for busy callers: many requests under way on one stream, answered as turns come."""
     Report: _grpc.UnaryUnaryMultiCallable[_limiter_service_pb2.ReportRequest, _limiter_service_pb2.ReportResponse]
-    """An upstream has throttled: all replicas slow at once, and recover by themselves."""
+    """An upstream has throttled: all replicas slow at once, and recover by themselves. Or it has told of
+    its bucket: all replicas follow it.
+    """
     Describe: _grpc.UnaryUnaryMultiCallable[_limiter_service_pb2.DescribeRequest, _limiter_service_pb2.DescribeResponse]
     """How busy the limits are."""
 
@@ -52,7 +54,9 @@ class LimiterServiceAsyncStub(LimiterServiceStub):
     AcquireStream: _aio.StreamStreamMultiCallable[_limiter_service_pb2.AcquireStreamRequest, _limiter_service_pb2.AcquireStreamResponse]  # type: ignore[assignment]
     """The same for busy callers: many requests under way on one stream, answered as turns come."""
     Report: _aio.UnaryUnaryMultiCallable[_limiter_service_pb2.ReportRequest, _limiter_service_pb2.ReportResponse]  # type: ignore[assignment]
-    """An upstream has throttled: all replicas slow at once, and recover by themselves."""
+    """An upstream has throttled: all replicas slow at once, and recover by themselves. Or it has told of
+    its bucket: all replicas follow it.
+    """
     Describe: _aio.UnaryUnaryMultiCallable[_limiter_service_pb2.DescribeRequest, _limiter_service_pb2.DescribeResponse]  # type: ignore[assignment]
     """How busy the limits are."""
 
@@ -81,7 +85,9 @@ class LimiterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limiter_service_pb2.ReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_limiter_service_pb2.ReportResponse, _abc.Awaitable[_limiter_service_pb2.ReportResponse]]:
-        """An upstream has throttled: all replicas slow at once, and recover by themselves."""
+        """An upstream has throttled: all replicas slow at once, and recover by themselves. Or it has told of
+        its bucket: all replicas follow it.
+        """
 
     @_abc_1.abstractmethod
     def Describe(
