@@ -83,6 +83,7 @@ UPSTREAM_CALLS: Final = "tidewire_upstream_calls_total"
 UPSTREAM_CALL: Final = "tidewire_upstream_call_seconds"
 LIMITER_TURNS: Final = "tidewire_limiter_turns_total"
 LIMITER_WAIT: Final = "tidewire_limiter_wait_seconds"
+LIMITER_WAITING: Final = "tidewire_limiter_waiting_calls"
 LIMITER_LATE: Final = "tidewire_limiter_late_slots_total"
 LIMITER_OPERATIONS: Final = "tidewire_limiter_operations_total"
 SHOPIFY_NOTICES: Final = "tidewire_shopify_notices_total"
@@ -260,6 +261,9 @@ METRICS: Final[Mapping[str, MetricSpec]] = {
     ),
     LIMITER_WAIT: _histogram(
         "Time that a granted call waited for its turn.", unit="s", buckets=_CALL_S
+    ),
+    LIMITER_WAITING: _gauge(
+        "Calls of this process that wait for their turn, of all limits.", unit="{call}"
     ),
     LIMITER_LATE: _counter("Slots that were lost because this process came too late to use them."),
     LIMITER_OPERATIONS: _counter(

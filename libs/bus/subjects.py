@@ -42,6 +42,9 @@ BUCKETS: Final = (
 THROTTLED: Final = "limits.throttled"
 """In no stream: tells the replicas that hold slots of a limit that its upstream has throttled."""
 
+LIMIT_WAITERS: Final = "limits.waiters"
+"""In no stream: asks every process how many of its callers wait for limits."""
+
 LANES: Final = 16
 """Lanes of shops. Part of every subject of COMMERCE: changing it is a migration, so each process
 compares it with the stream's metadata and refuses to start where they differ."""

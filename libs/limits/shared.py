@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -36,6 +37,9 @@ from libs.telemetry import Metrics
 
 Announce = Callable[[Mapping[str, int]], Awaitable[None]]
 """Tells the other replicas until when limits are paused, by name; may be lost."""
+
+Others = Callable[[str], Awaitable[Mapping[str, int]]]
+"""Callers of other processes that wait for limits whose name begins so, by name; raises nothing."""
 
 Listing = Callable[[], AsyncIterator[Stored]]
 """Every record there is.
@@ -82,6 +86,7 @@ class SharedLimiter:
         random: Random,
         metrics: Metrics,
         announce: Announce | None = None,
+        others: Others | None = None,
     ) -> None:
         self.records = Records(log, clock, metrics)
         self._listing = listing
@@ -90,6 +95,7 @@ class SharedLimiter:
         self._clock = clock
         self._random = random
         self._announce = announce
+        self._others = others
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: dict[str, int] = {}
         self._lines: dict[tuple[tuple[str, ...], int], tuple[Desk, Line] | None] = {}
@@ -101,6 +107,7 @@ class SharedLimiter:
             for result in ("granted", "busy", "unreachable")
         }
         self._waited = metrics.histogram(metric_names.LIMITER_WAIT)
+        metrics.gauge(metric_names.LIMITER_WAITING, lambda: float(self._waiting))
         self._office = Office(
             records=self.records,
             time=time,
@@ -190,11 +197,16 @@ class SharedLimiter:
     async def describe(self, prefix: str = "") -> list[LimitSeen]:
         """Every window of every limit that was ever used and whose name begins so, by name.
 
+        The callers that wait are those of all processes, as far as they answered.
+
         Raises:
             ServiceError: RETRYABLE, where the shared state did not answer.
         """
         if not self._time.is_known:
             raise unreachable(prefix or "all limits")
+        waiters = Counter(self.waiters(prefix))
+        if self._others is not None:
+            waiters.update(await self._others(prefix))
         found: list[LimitSeen] = []
         async for stored in self._listing():
             name = name_of(stored.subject)
@@ -202,8 +214,19 @@ class SharedLimiter:
             if state is None:
                 continue
             for limit in self._limits_of([name]):
-                found += seen_of(limit, state, self._time.now_ns(), self._waiters(name))
+                found += seen_of(limit, state, self._time.now_ns(), waiters[name])
         return sorted(found, key=lambda one: (one.name, one.window_s))
+
+    def waiters(self, prefix: str = "") -> dict[str, int]:
+        """Callers of this process that wait for limits whose name begins so, by name."""
+        found: Counter[str] = Counter()
+        for one in self._lines.values():
+            if one is None or not one[1].waiting:
+                continue
+            for limit in one[1].limits:
+                if limit.name.startswith(prefix):
+                    found[limit.name] += one[1].waiting
+        return dict(found)
 
     async def close(self) -> None:
         """Ends what is under way; those who wait are told that nothing can be reached."""
@@ -286,13 +309,6 @@ class SharedLimiter:
                 limit = self._declared.limit(name)
                 if limit is not None:
                     yield limit
-
-    def _waiters(self, name: str) -> int:
-        return sum(
-            one[1].waiting
-            for one in self._lines.values()
-            if one is not None and any(limit.name == name for limit in one[1].limits)
-        )
 
     async def _change(self, limits: Sequence[Limit], change: Change) -> dict[str, LimitState]:
         """Reads, changes and writes, until nobody comes between; what was written, if anything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -106,7 +107,14 @@ class MemoryBed:
             for one in self.replicas:
                 one.heard(paused_until_ns)
 
-        return SharedLimiter(
+        async def others(prefix: str) -> Mapping[str, int]:
+            waiters: Counter[str] = Counter()
+            for one in self.replicas:
+                if one is not made:
+                    waiters.update(one.waiters(prefix))
+            return waiters
+
+        made = SharedLimiter(
             self.log,
             listing,
             declared=DECLARED,
@@ -115,7 +123,9 @@ class MemoryBed:
             random=random,
             metrics=Metrics(),
             announce=announce,
+            others=others,
         )
+        return made
 
 
 class NatsBed:

@@ -293,6 +293,34 @@ async def test_the_limits_are_described_by_prefix(bed: Bed) -> None:
     assert none == []
 
 
+async def test_those_who_wait_in_every_replica_are_described(bed: Bed) -> None:
+    ten, wide = names("ten", "wide")
+    await bed.used_long_ago(ten, wide)
+    # Stopped by the upstream, so that nobody gets a turn while they are counted.
+    await bed.do(bed.replicas[0].report([ten], retry_after_s=60.0, code="429"))
+    waiting = [
+        asyncio.ensure_future(_turn(replica, [ten, wide], max_wait_s=600.0))
+        for replica, count in zip(bed.replicas, (3, 2, 0), strict=True)
+        for _ in range(count)
+    ]
+    await bed.do(_all_wait(bed, 5))
+
+    seen = [
+        {one.name: one.waiters for one in await bed.do(replica.describe(ten.rpartition(".")[0]))}
+        for replica in bed.replicas
+    ]
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert seen == [{f"{ten}/second": 5, f"{wide}/second": 5}] * 3
+
+
+async def _all_wait(bed: Bed, count: int) -> None:
+    while sum(sum(one.waiters().values()) for one in bed.replicas) < 2 * count:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
 async def test_backfill_of_one_replica_gives_way_to_live_calls_of_another(bed: Bed) -> None:
     [limit] = names("fifty")
     await bed.used_long_ago(limit)

@@ -326,7 +326,9 @@ class LimitStatus(_message.Message):
     used: _builtins.float
     """Part of one window that is spent or reserved, 0 to 1."""
     waiters: _builtins.int
-    """Callers of this process that wait for it."""
+    """Callers of all processes that wait for it; a process that does not answer within 100 ms is not
+    counted.
+    """
     last_throttle_code: _builtins.str
     """The upstream's code of that throttle."""
     granted: _builtins.int
