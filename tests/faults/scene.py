@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,7 +32,9 @@ _TRIES_MAX: Final = 200
 _AGAIN_S: Final = 0.25
 _LOOK_S: Final = 0.15
 _REST_WITHIN_S: Final = 60.0
-_WORK_WITHIN_S: Final = 5.0
+_WORK_WITHIN_S: Final = 15.0
+"""Longer than a process takes to start: the one before it in the chain may have been killed."""
+_WORK_LOOK_S: Final = 0.01
 _CHUNKS: Final = 20
 
 # Shopify retries for hours; here for some minutes, which is longer than any fault takes.
@@ -178,15 +180,19 @@ class Scene(Crew):
 
     # -- processes ------------------------------------------------------------------------------
 
-    async def has_work_for(self, name: str) -> None:
-        """Returns when a process has something in hand that a fault can hurt, or after 5 s."""
+    async def has_work_for(self, name: str, *, within_s: float = _WORK_WITHIN_S) -> None:
+        """Returns when a process has in hand what a fault can hurt; complains if it never has."""
         durable = {"ingest-normalizer": subjects.NORMALIZER, "events": "events-"}.get(name)
         if durable is None:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_WORK_WITHIN_S):
-                while not any(one.startswith(durable) for one in await in_flight(self.site)):
-                    continue
+        try:
+            async with asyncio.timeout(within_s):
+                while True:
+                    if any(one.startswith(durable) for one in await in_flight(self.site)):
+                        return
+                    await asyncio.sleep(_WORK_LOOK_S)
+        except TimeoutError:
+            self.complaints.append(f"{name} had no work in hand: nothing was tried")
 
     # -- TikTok ---------------------------------------------------------------------------------
 
@@ -196,10 +202,7 @@ class Scene(Crew):
         await self.site.script(*faults)
         try:
             yield
-            for line in await self.site.scripted():
-                if "effect" in line["fault"] and not line["hits"]:
-                    kind = line["fault"]["effect"]["kind"]
-                    self.complaints.append(f"no request met the fault {kind}: nothing was tried")
+            self.complaints += untried(await self.site.scripted())
         finally:
             await self.site.unscript()
 
@@ -270,3 +273,13 @@ class Scene(Crew):
             if wire is not None:
                 await wire.mend()
         await self.as_before()
+
+
+def untried(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Complaints of the simulator's faults that no request has met."""
+    return [
+        f"no request met the fault {line['fault'].get('effect', {}).get('kind', 'latency')}:"
+        " nothing was tried"
+        for line in lines
+        if not line["hits"]
+    ]
