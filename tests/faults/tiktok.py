@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import yaml
 
 from sandbox.shopify.model import Shop
+from tests.fakes.answering import off_a_socket
 from tests.faults.scene import Scene
 from tests.faults.trial import Fault
+from tests.unit.events_service.answer_shapes import SHAPES, Shape
 
 Inflict = Callable[[Scene], Awaitable[None]]
 
@@ -155,6 +157,17 @@ async def ten_thousand(scene: Scene) -> None:
     while not sending.done():
         await scene.unhurt(*scene.site.others, within_s=_UNHURT_WITHIN_S)
         await asyncio.sleep(1)
+
+
+def read_right(shapes: Sequence[Shape]) -> Inflict:
+    """Each shape comes off a socket of its own, and is read by the adapter that the service has."""
+
+    async def inflict(scene: Scene) -> None:
+        for shape in shapes:
+            if await off_a_socket(shape) != shape.verdict:
+                scene.complaints.append(f"misread: {shape.name}")
+
+    return inflict
 
 
 @asynccontextmanager
@@ -326,6 +339,12 @@ TIKTOK: Final = (
         what="HTTP 200 without a body for 8 s, nothing is done",
         expected=_NOT_BURNT,
         inflict=answers({"kind": "empty_body"}),
+    ),
+    Fault(
+        name="tiktok.answer-shapes",
+        what=f"{len(SHAPES)} shapes of an answer, each sent to the adapter over a socket",
+        expected="0 are taken for anything but what they are",
+        inflict=read_right(SHAPES),
     ),
     Fault(
         name="tiktok.token-expired",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -14,7 +11,6 @@ import pytest
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
 from libs.http.session import http_session
-from libs.settings import Secret
 from libs.telemetry import Metrics
 from sandbox.tiktok.app import TikTokSandbox
 from sandbox.tiktok.config import Grant, SandboxConfig
@@ -23,27 +19,11 @@ from services.events.domain.answers import Answered, Meaning, RefusedError
 from services.events.domain.dialects import dialect_of
 from services.events.domain.model import MatchKeys, Page
 from services.events.domain.settings import DialectName
-from tests.unit.events_service.answer_shapes import SHAPES, Shape, verdict_on
+from tests.fakes.answering import TOKEN, OneToken, off_a_socket
+from tests.unit.events_service.answer_shapes import SHAPES, Shape
 from tests.unit.events_service.fakes import conversion, pixel
 
-_TOKEN: Final = "token"
 _PAGE: Final = Page("https://shop.example/")
-
-
-class OneToken:
-    """Credentials of one connection."""
-
-    def __init__(self) -> None:
-        self.reported: list[str] = []
-
-    async def refused(self, connection_id: str, token: Secret) -> None:
-        self.reported.append(token.reveal())
-
-    async def access_token(self, connection_id: str) -> Secret:
-        return Secret(_TOKEN)
-
-    def webhook_secrets(self, handle: str | None) -> tuple[()]:
-        return ()
 
 
 class Bench:
@@ -73,7 +53,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    config = SandboxConfig(tokens={_TOKEN: Grant(pixels=frozenset({"C1"}))}, quote_values=True)
+    config = SandboxConfig(tokens={TOKEN: Grant(pixels=frozenset({"C1"}))}, quote_values=True)
     tiktok = TikTokSandbox(config, SystemClock())
     url = await tiktok.start()
     async with http_session() as session:
@@ -125,7 +105,7 @@ async def test_a_token_that_is_refused_as_dead_is_reported(bench: Bench, code: i
     bench.fault(kind="code", code=code)
 
     assert (await bench.failure()).kind is Kind.AUTH
-    assert bench.token.reported == [_TOKEN]
+    assert bench.token.reported == [TOKEN]
 
 
 @pytest.mark.parametrize(
@@ -169,37 +149,6 @@ async def test_nobody_listening_is_retryable(bench: Bench) -> None:
     assert (await bench.failure()).kind is Kind.RETRYABLE
 
 
-@asynccontextmanager
-async def answering(sent: bytes) -> AsyncIterator[TikTokEvents]:
-    """The adapter before somebody who answers any request with these bytes and hangs up."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        [length] = [line for line in head.lower().split(b"\r\n") if b"content-length" in line]
-        await reader.readexactly(int(length.partition(b":")[2]))
-        writer.write(sent)
-        # Whoever has read enough of an endless page is gone before its end.
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, http_session() as session:
-        yield TikTokEvents(url, session, OneToken(), SystemClock(), Metrics(), timeout_s=5.0)
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 async def test_every_shape_means_the_same_off_a_socket(shape: Shape) -> None:
-    [request] = dialect_of(DialectName.EVENT_TRACK).encode(
-        [conversion("e1", page=_PAGE)], pixel().settings
-    )
-
-    found: Answered | ServiceError
-    async with answering(shape.sent) as api:
-        try:
-            found = await api.send(request, "one", {})
-        except ServiceError as error:
-            found = error
-
-    assert verdict_on(found) == shape.verdict
+    assert await off_a_socket(shape) == shape.verdict
