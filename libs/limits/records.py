@@ -10,6 +10,7 @@ import msgspec
 
 from libs import metric_names
 from libs.bus import subjects
+from libs.bus.api import ApiError, refused
 from libs.bus.commit_log import CommitLog, ConflictError, Entry, Stored
 from libs.clock import Clock
 from libs.errors import ServiceError
@@ -121,7 +122,8 @@ class Records:
 
         Raises:
             ConflictError: a record has moved meanwhile; nothing was written.
-            ServiceError: RETRYABLE, where nothing answered: all or none may be written.
+            ServiceError: RETRYABLE, where nothing answered: all or none may be written; or where
+                the bucket takes nothing, as when it is full.
         """
         names = list(states)
         entries = [
@@ -141,6 +143,9 @@ class Records:
         except ServiceError:
             self._counters["write", "failed"].add()
             raise
+        except ApiError as error:
+            self._counters["write", "failed"].add()
+            raise refused(error) from error
         self._counters["write", "ok"].add()
         self.write_s += _SMOOTHING * (self._clock.monotonic_s() - began_s - self.write_s)
         first = last - len(names) + 1

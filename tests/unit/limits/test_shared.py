@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.bus.api import ApiError
 from libs.bus.commit_log import ConflictError, Entry, MemoryLog, Stored
 from libs.clock import SystemClock
 from libs.errors import Kind, ServiceError
@@ -53,6 +54,17 @@ class ContestedLog(SlowLog):
             self.conflicts -= 1
             raise ConflictError(1)
         return await MemoryLog.commit(self, entries)
+
+
+class FullLog(SlowLog):
+    """A log that reads as ever and has no room for more."""
+
+    is_full = False
+
+    async def commit(self, entries: Sequence[Entry]) -> int:
+        if self.is_full:
+            raise ApiError("KV_limits", 10077, "maximum bytes exceeded")
+        return await super().commit(entries)
 
 
 async def _limiter(log: MemoryLog) -> SharedLimiter:
@@ -127,6 +139,25 @@ async def test_while_the_state_is_gone_callers_are_told_within_50_ms_and_afterwa
 
     # The median: a pause of the test's own process is not the limiter's.
     assert sorted(took_s)[10] < 0.05
+    await limiter.close()
+
+
+async def test_a_state_that_takes_nothing_is_one_that_is_gone() -> None:
+    [limit] = names("wide")
+    log = FullLog()
+    await idle(log, time.time_ns(), [limit])
+    limiter = await _limiter(log)
+    await limiter.turn([limit])
+    log.is_full = True
+
+    with pytest.raises(LimitedError, match="limits_unreachable"):
+        await limiter.turn([limit], max_wait_s=5.0)
+    await limiter.report([limit], retry_after_s=0.1, code="429")
+    log.is_full = False
+
+    async with asyncio.timeout(10):
+        while not await _has_turn(limiter, limit):  # noqa: ASYNC110  # it tells nobody
+            await asyncio.sleep(0.02)
     await limiter.close()
 
 
