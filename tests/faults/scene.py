@@ -227,7 +227,8 @@ class Scene(Crew):
         """Bounds a stream to what it holds and `room_bytes`; what it was bounded to before."""
         info = await js_api(self.site.nats, f"STREAM.INFO.{stream}")
         before = int(info["config"]["max_bytes"])
-        await self.bound(stream, int(info["state"]["bytes"]) + room_bytes)
+        # A bound of 0 would be none.
+        await self.bound(stream, max(1, int(info["state"]["bytes"]) + room_bytes))
         return before
 
     async def bound(self, stream: str, max_bytes: int) -> None:
