@@ -8,12 +8,13 @@ from typing import Final
 from tests.faults.auth import AUTH
 from tests.faults.clients import CLIENTS
 from tests.faults.full import FULL
+from tests.faults.limiter import LIMITER
 from tests.faults.nats import NATS
 from tests.faults.processes import PROCESSES
 from tests.faults.tiktok import TIKTOK
 from tests.faults.trial import Fault
 
-FAULTS: Final[Sequence[Fault]] = (*PROCESSES, *AUTH, *NATS, *FULL, *TIKTOK, *CLIENTS)
+FAULTS: Final[Sequence[Fault]] = (*PROCESSES, *AUTH, *NATS, *FULL, *LIMITER, *TIKTOK, *CLIENTS)
 
 SHORT: Final = (
     "all.kill-in-turn",
