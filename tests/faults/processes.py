@@ -17,6 +17,9 @@ Inflict = Callable[[Scene], Awaitable[None]]
 _SLOW: Final = {"latency_ms": 400}
 """TikTok takes events at once and is slow to say so: a kill then falls between the two."""
 
+_WITH_DURABLES: Final = frozenset({"ingest-normalizer", "events"})
+"""Of these one can tell that they have work in hand; nobody waits for that with the others."""
+
 _UNDER_WAY_S: Final = 0.5
 """Time for what is in hand to be encoded and written to the wire."""
 
@@ -131,10 +134,11 @@ def skewed(name: str, ahead_s: float, *, paired: bool) -> Inflict:
 def _each() -> list[Fault]:
     faults = []
     for name in ("ingest-http", "ingest-normalizer", "events", "delivery"):
+        when = "with work in hand" if name in _WITH_DURABLES else "in the middle of a storm"
         faults += [
             Fault(
                 name=f"{name}.kill",
-                what=f"`kill -9` of {name} with work in hand, then a restart",
+                what=f"`kill -9` of {name} {when}, then a restart",
                 inflict=ended(name, signal.SIGKILL),
             ),
             Fault(
@@ -145,7 +149,7 @@ def _each() -> list[Fault]:
             *(
                 Fault(
                     name=f"{name}.stop-{seconds:.0f}s",
-                    what=f"SIGSTOP of {name} for {seconds:.0f} s with work in hand, then SIGCONT",
+                    what=f"SIGSTOP of {name} for {seconds:.0f} s {when}, then SIGCONT",
                     expected="it goes on without a restart",
                     inflict=stopped(name, seconds),
                 )
