@@ -66,11 +66,13 @@ class Circuit:
         self._policy = policy or CircuitPolicy()
         self._whole = _Streak()
         self._connections: dict[str, _Streak] = {}
+        self._unasked: dict[str, _Streak] = {}
 
     def succeeded(self, connection: str) -> None:
         """A request got through: neither the upstream nor this connection is down."""
         self._whole.clear()
         self._connections.pop(connection, None)
+        self._unasked.pop(connection, None)
 
     def failed(
         self, connection: str, content: str, now_s: float, *, of_upstream: bool
@@ -100,7 +102,20 @@ class Circuit:
             return Trip.CONNECTION
         return None
 
+    def failed_alone(self, connection: str, now_s: float) -> bool:
+        """Whether the connection trips by a failure before its upstream was asked.
+
+        So nothing can be at fault that a request holds, and the upstream is not judged.
+        """
+        own = self._unasked.setdefault(connection, _Streak())
+        own.add(connection, "", now_s, self._policy.reach_s)
+        if own.failures < self._policy.connection_failures:
+            return False
+        del self._unasked[connection]
+        return True
+
     def reset(self) -> None:
         """Forgets everything, as after a gate was shut: what comes later is new evidence."""
         self._whole.clear()
         self._connections.clear()
+        self._unasked.clear()

@@ -101,7 +101,7 @@ class Gatekeeper:
         return Passage(error is not None, self._gates.shut(connection) is not None)
 
     def abandoned(self, passage: Passage) -> None:
-        """The request was not made after all."""
+        """The request was not made after all, or is over: another probe may be made."""
         if passage.sink_was_shut:
             self._probing_until_s = 0.0
 
@@ -109,9 +109,10 @@ class Gatekeeper:
 
     async def ended(self, passage: Passage, pixel: Pixel, request: HttpRequest, sent: Sent) -> None:
         """Takes in how a request ended; shuts or opens what that shows."""
-        if passage.sink_was_shut:
-            self._probing_until_s = 0.0
-        if not isinstance(sent, ServiceError) or sent.kind is Kind.PERMANENT:
+        self.abandoned(passage)
+        if isinstance(sent, ServiceError) and scope_of(sent) is None:
+            await self._never_asked(passage, pixel, sent)
+        elif not isinstance(sent, ServiceError) or sent.kind is Kind.PERMANENT:
             await self._got_through(passage, pixel)
         elif sent.kind is Kind.AUTH:
             await self._refused_credentials(passage, pixel, sent)
@@ -124,6 +125,17 @@ class Gatekeeper:
             await self._gates.reopen(SINK)
         if passage.connection_was_shut:
             await self._gates.reopen(connection_gate(pixel.connection_id))
+
+    async def _never_asked(self, passage: Passage, pixel: Pixel, error: ServiceError) -> None:
+        """Trouble of our own, such as a token that cannot be had: it says nothing of TikTok."""
+        if error.kind is Kind.AUTH:
+            await self._shut_for_credentials(passage, pixel, error)
+        elif error.kind is Kind.RETRYABLE:
+            name = connection_gate(pixel.connection_id)
+            if passage.connection_was_shut:
+                await self._gates.probe_failed(name)
+            elif self._circuit.failed_alone(pixel.connection_id, self._clock.monotonic_s()):
+                await self._gates.close(name, gate_pb2.GATE_REASON_OUTAGE, code=error.code)
 
     async def _refused_credentials(
         self, passage: Passage, pixel: Pixel, error: ServiceError
@@ -140,6 +152,11 @@ class Gatekeeper:
         self._circuit.succeeded(pixel.connection_id)
         if passage.sink_was_shut:
             await self._gates.reopen(SINK)
+        await self._shut_for_credentials(passage, pixel, error)
+
+    async def _shut_for_credentials(
+        self, passage: Passage, pixel: Pixel, error: ServiceError
+    ) -> None:
         name = connection_gate(pixel.connection_id)
         mark = await self._marks.mark(pixel.connection_id)
         shut = self._gates.shut(name)

@@ -45,6 +45,8 @@ REVOKED: Final = ServiceError(Kind.AUTH, "upstream_40105")
 TIMEOUT: Final = ServiceError(Kind.RETRYABLE, "upstream_timeout")
 UNREACHABLE: Final = ServiceError(Kind.RETRYABLE, "upstream_unreachable")
 DOWN: Final = ServiceError(Kind.RETRYABLE, "upstream_status_503")
+NO_TOKEN: Final = ServiceError(Kind.AUTH, "access_token_missing")
+AUTH_AWAY: Final = ServiceError(Kind.RETRYABLE, "rpc_unavailable")
 
 
 def pixel(

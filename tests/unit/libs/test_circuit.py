@@ -74,3 +74,21 @@ def test_failures_long_apart_are_no_streak() -> None:
     _fails(circuit, ("a", "1"), ("a", "2"))
 
     assert _fails(circuit, ("a", "3"), at_s=61.0) == [None]
+
+
+def test_failures_before_the_upstream_was_asked_trip_their_connection_and_nothing_else() -> None:
+    circuit = Circuit(_POLICY)
+
+    tripped = [circuit.failed_alone(who, 0.0) for who in "abcabcabc"]
+
+    assert tripped == [False] * 6 + [True] * 3
+    assert _fails(circuit, ("a", "1"), ("b", "2")) == [None, None]
+
+
+def test_a_success_ends_the_failures_before_the_upstream_was_asked() -> None:
+    circuit = Circuit(_POLICY)
+    before = [circuit.failed_alone("a", 0.0) for _ in range(2)]
+
+    circuit.succeeded("a")
+
+    assert [*before, circuit.failed_alone("a", 0.0)] == [False] * 3
