@@ -29,11 +29,14 @@ class OneToken:
 
     def __init__(self) -> None:
         self.reported: list[str] = []
+        self.trouble: ServiceError | None = None
 
     async def refused(self, connection_id: str, token: Secret) -> None:
         self.reported.append(token.reveal())
 
     async def access_token(self, connection_id: str) -> Secret:
+        if self.trouble is not None:
+            raise self.trouble
         return Secret(TOKEN)
 
     def webhook_secrets(self, handle: str | None) -> tuple[()]:

@@ -10,7 +10,7 @@ import aiohttp
 from libs import metric_names
 from libs.clock import Clock
 from libs.connections import Credentials
-from libs.errors import ServiceError
+from libs.errors import Kind, ServiceError
 from libs.http import classify
 from libs.http.client import Answer, Limit, Request, Unlimited, Upstream
 from libs.retry import RetryPolicy
@@ -68,7 +68,7 @@ class TikTokEvents:
             ServiceError: none was accepted for certain; `answers.RefusedError` where TikTok said
                 so itself.
         """
-        token = await self._credentials.access_token(connection_id)
+        token = await self._token(connection_id)
         try:
             answer = await self._counted(self._request(request, token, headers))
         except ServiceError as error:
@@ -76,6 +76,19 @@ class TikTokEvents:
                 await self._credentials.refused(connection_id, token)
             raise
         return answered(answer.status, answer.body)
+
+    async def _token(self, connection_id: str) -> Secret:
+        """The token; one that is refused us for good is as good as missing.
+
+        No event is at fault, so none is given up: they wait for whoever connects it.
+        """
+        try:
+            return await self._credentials.access_token(connection_id)
+        except ServiceError as error:
+            if error.kind is not Kind.PERMANENT:
+                raise
+            message = f"there is no token of {connection_id} to be had: {error.code}"
+            raise ServiceError(Kind.AUTH, "connection_missing", message) from error
 
     def _request(self, request: HttpRequest, token: Secret, headers: Mapping[str, str]) -> Request:
         return Request(

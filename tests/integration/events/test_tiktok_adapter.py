@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from libs.clock import SystemClock
-from libs.errors import Kind, ServiceError
+from libs.errors import Kind, ServiceError, permanent
 from libs.http.session import http_session
 from libs.telemetry import Metrics
 from sandbox.tiktok.app import TikTokSandbox
 from sandbox.tiktok.config import Grant, SandboxConfig
 from services.events.adapters.tiktok import TikTokEvents
-from services.events.domain.answers import Answered, Meaning, RefusedError
+from services.events.domain.answers import Answered, Meaning, RefusedError, scope_of
 from services.events.domain.dialects import dialect_of
 from services.events.domain.model import MatchKeys, Page
 from services.events.domain.settings import DialectName
@@ -61,6 +61,24 @@ async def bench() -> AsyncIterator[Bench]:
         api = TikTokEvents(url, session, token, SystemClock(), Metrics(), timeout_s=1.0)
         yield Bench(tiktok, api, token)
     await tiktok.stop()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "code"),
+    [
+        (permanent("connection_unknown", "there is no grant"), Kind.AUTH, "connection_missing"),
+        (ServiceError(Kind.AUTH, "access_token_missing"), Kind.AUTH, "access_token_missing"),
+        (ServiceError(Kind.RETRYABLE, "rpc_unavailable"), Kind.RETRYABLE, "rpc_unavailable"),
+    ],
+)
+async def test_a_token_that_is_not_to_be_had_is_no_fault_of_an_event(
+    bench: Bench, trouble: ServiceError, kind: Kind, code: str
+) -> None:
+    bench.token.trouble = trouble
+
+    failure = await bench.failure()
+
+    assert (failure.kind, failure.code, scope_of(failure)) == (kind, code, None)
 
 
 @pytest.mark.parametrize("dialect", list(DialectName))
