@@ -23,6 +23,10 @@ _WAIT_MOST_S: Final = 10.0
 _PROBE_LASTS_S: Final = 15.0
 """One probe at a time: another one is made when its end is known, or when it must be over."""
 
+_HELD_FIRST_S: Final = 1.0
+_HELD_MOST_S: Final = 15.0
+"""A throttled connection is tried again so soon and then ever later, where TikTok names no time."""
+
 _MAYBE_OWN: Final = frozenset(
     {classify.TIMEOUT, classify.RESET, classify.TRUNCATED, "upstream_answer_unreadable"}
 )
@@ -43,6 +47,14 @@ class Passage:
     connection_was_shut: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A connection that TikTok has throttled by itself."""
+
+    wait_s: float
+    until_s: float
+
+
 class Gatekeeper:
     """One process's judgement of the upstream; what it finds shut holds for all replicas."""
 
@@ -53,6 +65,7 @@ class Gatekeeper:
         self._circuit = Circuit()
         self._probing_until_s = 0.0
         self._silences = 0
+        self._holds: dict[str, _Hold] = {}
 
     # -- before ----------------------------------------------------------------------------------
 
@@ -84,6 +97,17 @@ class Gatekeeper:
         gate = self._gates.shut(connection_gate(connection_id))
         return "" if gate is None else _PARKED_FOR.get(gate.reason, "shut")
 
+    def held_error(self, pixel: Pixel) -> ServiceError | None:
+        """The error of what must wait because its own connection was throttled; with the wait."""
+        hold = self._holds.get(pixel.connection_id)
+        left_s = 0.0 if hold is None else hold.until_s - self._clock.monotonic_s()
+        if left_s <= 0:
+            return None
+        message = f"TikTok has throttled {pixel.connection_id}"
+        return ServiceError(
+            Kind.THROTTLED, "connection_throttled", message, retry_after_s=max(left_s, 0.1)
+        )
+
     def begin(self, pixel: Pixel) -> Passage:
         """Leave for one request, taken as the last thing before it and given back with its end.
 
@@ -91,7 +115,11 @@ class Gatekeeper:
 
         Raises:
             ServiceError: RETRYABLE, `gate_shut`; it may have been shut since `refuses` was asked.
+                THROTTLED, `connection_throttled`.
         """
+        held = self.held_error(pixel)
+        if held is not None:
+            raise held
         error = self.shut_error()
         if error is not None:
             if not self._may_probe():
@@ -116,15 +144,32 @@ class Gatekeeper:
             await self._got_through(passage, pixel)
         elif sent.kind is Kind.AUTH:
             await self._refused_credentials(passage, pixel, sent)
+        elif sent.kind is Kind.THROTTLED and not is_shared(sent):
+            self._hold(pixel.connection_id, sent)
         elif sent.kind is Kind.RETRYABLE and sent.code != classify.BUDGET_SPENT:
             await self._failed(passage, pixel, request, sent)
 
     async def _got_through(self, passage: Passage, pixel: Pixel) -> None:
         self._circuit.succeeded(pixel.connection_id)
+        self._holds.pop(pixel.connection_id, None)
         if passage.sink_was_shut:
             await self._gates.reopen(SINK)
         if passage.connection_was_shut:
             await self._gates.reopen(connection_gate(pixel.connection_id))
+
+    def _hold(self, connection_id: str, error: ServiceError) -> None:
+        """Keeps a throttled connection waiting, and it alone: the app's limit is not touched."""
+        now_s = self._clock.monotonic_s()
+        for name in [name for name, hold in self._holds.items() if now_s > hold.until_s + 60.0]:
+            del self._holds[name]
+        known = self._holds.get(connection_id)
+        if known is not None and now_s < known.until_s:
+            return
+        wait_s = _HELD_FIRST_S if known is None else 2 * known.wait_s
+        if error.retry_after_s is not None:
+            wait_s = error.retry_after_s
+        wait_s = min(max(wait_s, _HELD_FIRST_S), _HELD_MOST_S)
+        self._holds[connection_id] = _Hold(wait_s, now_s + wait_s)
 
     async def _never_asked(self, passage: Passage, pixel: Pixel, error: ServiceError) -> None:
         """Trouble of our own, such as a token that cannot be had: it says nothing of TikTok."""

@@ -16,7 +16,7 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
 from libs.limits import LIMITS_UNREACHABLE, Limiter, Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
-from services.events.domain.answers import Answered, RefusedError
+from services.events.domain.answers import Answered, RefusedError, scope_of
 from services.events.domain.dialect import Dialect, HttpRequest
 from services.events.domain.dialects import dialect_of
 from services.events.domain.isolation import parts_after_refusal
@@ -67,7 +67,12 @@ _WAIT_S: Final = {Priority.LIVE: 5.0, Priority.BACKFILL: 1.0, Priority.REPLAY: 1
 
 def limits_of(settings: EventSettings) -> tuple[str, ...]:
     """The limits under which one request of a pixel is made: the app's, and the pixel's own."""
-    return (APP_LIMIT, f"tiktok.events.pixel.{settings.pixel_code}")
+    return (APP_LIMIT, pixel_limit_of(settings))
+
+
+def pixel_limit_of(settings: EventSettings) -> str:
+    """The pixel's own limit."""
+    return f"tiktok.events.pixel.{settings.pixel_code}"
 
 
 def _is_for_all(error: ServiceError) -> bool:
@@ -159,6 +164,9 @@ class Sender:
         traces: Mapping[int, SpanRef],
         leaving: Leaving,
     ) -> Sent:
+        held = self._gatekeeper.held_error(errand.pixel)
+        if held is not None:
+            return held
         # A line first: a turn that had to wait for one would be used late, with others.
         async with self._lines:
             try:
@@ -190,10 +198,7 @@ class Sender:
             )
         except ServiceError as error:
             sent = error
-            if error.kind is Kind.THROTTLED:
-                await self._limiter.report(
-                    limits_of(pixel.settings), retry_after_s=error.retry_after_s, code=error.code
-                )
+            await self._report(pixel.settings, error)
         await self._gatekeeper.ended(passage, pixel, request, sent)
         made = _Call(pixel, request, call, sent, started_ns, self._tracer.now_ns())
         dialect = pixel.settings.dialect.value
@@ -205,6 +210,15 @@ class Sender:
         )
         self._trace(made, traces)
         return sent
+
+    async def _report(self, settings: EventSettings, error: ServiceError) -> None:
+        """Slows all replicas where TikTok has throttled: all of our app, or one pixel of it."""
+        scope = scope_of(error)
+        if error.kind is not Kind.THROTTLED or scope is None:
+            return
+        # A pixel that has no limit of its own is held by the gatekeeper: no other shop is at fault.
+        limits = limits_of(settings) if scope.is_shared else (pixel_limit_of(settings),)
+        await self._limiter.report(limits, retry_after_s=error.retry_after_s, code=error.code)
 
     async def _turn(self, errand: Errand, limits: Sequence[str]) -> None:
         """Returns when a request may leave.

@@ -41,6 +41,7 @@ from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 SHOP: Final = "example"
 AT_S: Final = 1_790_000_000
 THROTTLED: Final = ServiceError(Kind.THROTTLED, "upstream_40100", retry_after_s=5.0)
+PIXEL_THROTTLED: Final = RefusedError(Kind.THROTTLED, 40132, "R0", None, "")
 REVOKED: Final = ServiceError(Kind.AUTH, "upstream_40105")
 TIMEOUT: Final = ServiceError(Kind.RETRYABLE, "upstream_timeout")
 UNREACHABLE: Final = ServiceError(Kind.RETRYABLE, "upstream_unreachable")
