@@ -31,9 +31,16 @@ from services.events.ports import (
     Parking,
     Pixels,
 )
-from services.events.records import attempt_of, letter_of, outcome_of, reason_of, reference_of
+from services.events.records import (
+    attempt_of,
+    forgotten_of,
+    letter_of,
+    outcome_of,
+    reason_of,
+    reference_of,
+)
 from services.events.sender import Errand, Outgoing, Sender
-from services.events.shares import MAYBE_SENT, Share, Task, pixel_of, worst
+from services.events.shares import HELD_BACK, MAYBE_SENT, Share, Task, pixel_of, worst
 from services.events.units import (
     connection_id_of,
     has_ended,
@@ -60,11 +67,6 @@ _AT_A_STRETCH: Final = 16
 
 _OUR_FAULT: Final = frozenset({"mapping", "permanent", "exhausted"})
 """Classes of reason that may mean that something is wrong with us."""
-
-
-_HELD_BACK: Final = ServiceError(
-    Kind.RETRYABLE, "gate_shut", "a run of dead letters has stopped the work", retry_after_s=10.0
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,8 @@ class Handlers:
         # What went well is recorded first: a letter or a reference that cannot be stored must not
         # send it again.
         await self._record(tasks, known, refused=False)
-        await self._bury_refused(tasks)
+        held_back = await self._bury_refused(tasks)
+        await self._forget_attempts(held_back, known)
         await self._record(tasks, known, refused=True)
         if only is None:
             await self._park(tasks)
@@ -354,22 +357,19 @@ class Handlers:
         return await self._around.outcomes.attempt(outcomes, known)
 
     async def _forget_attempts(
-        self, ready: Sequence[tuple[Task, Share]], noted: Mapping[Pair, Known]
+        self, tried: Sequence[tuple[Task, Share]], noted: Mapping[Pair, Known]
     ) -> dict[Pair, Known]:
         """Takes back the note of what certainly did not arrive, so that it may wait for long."""
-        unarrived = []
-        for task, share in ready:
-            pair = (share.sink, task.name)
-            error = share.unended()
-            if pair not in noted or error is None or not _did_not_arrive(share):
-                continue
-            outcome = outcome_pb2.Outcome()
-            outcome.CopyFrom(noted[pair].outcome)
-            outcome.ClearField("first_attempt_at")
-            outcome.ClearField("dialect")
-            del outcome.events[:]
-            outcome.attempts = task.unit.attempts + 1
-            unarrived.append(outcome)
+        unarrived = [
+            forgotten_of(task, share, noted[pair].outcome)
+            for task, share in tried
+            if (pair := (share.sink, task.name)) in noted
+            # An earlier try of it may have arrived.
+            and share.first_attempt_s is None
+            and share.sent
+            and share.unended() is not None
+            and _did_not_arrive(share)
+        ]
         return await self._around.outcomes.attempt(unarrived, noted) if unarrived else {}
 
     # -- ending ----------------------------------------------------------------------------------
@@ -388,8 +388,12 @@ class Handlers:
         if outcomes:
             await self._around.outcomes.record(outcomes, known)
 
-    async def _bury_refused(self, tasks: Sequence[Task]) -> None:
-        """What TikTok or the mapping refused for good: the letter is stored before the outcome."""
+    async def _bury_refused(self, tasks: Sequence[Task]) -> list[tuple[Task, Share]]:
+        """What TikTok or the mapping refused for good: the letter is stored before the outcome.
+
+        What is held back instead is in the answer.
+        """
+        held_back = []
         for task in tasks:
             for share in task.shares:
                 error = share.refusal()
@@ -397,9 +401,11 @@ class Handlers:
                     continue
                 if self._around.burials.allowance(0) == 0 and not task.record.replay_of:
                     # So much was given up that it is no longer the unit's own fault.
-                    share.failed = _HELD_BACK
+                    share.failed = HELD_BACK
+                    held_back.append((task, share))
                 else:
                     await self._bury(task, share, error, reason_of(share, error))
+        return held_back
 
     async def _end(
         self, task: Task, share: Share, given_up: GivenUp, known: Mapping[Pair, Known]

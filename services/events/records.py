@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.bus.dead_letters import unit_letter_id
 from libs.errors import ServiceError
-from services.events.shares import Share, Task, event_outcomes, kind_of, pixel_of
+from services.events.shares import HELD_BACK, Share, Task, event_outcomes, kind_of, pixel_of
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 
@@ -18,6 +18,18 @@ def attempt_of(task: Task, share: Share, *, now_ns: int) -> outcome_pb2.Outcome:
         outcome_pb2.EventOutcome(event_id=one.event_id, event=one.name) for one in share.conversions
     )
     outcome.first_attempt_at.FromNanoseconds(now_ns)
+    return outcome
+
+
+def forgotten_of(task: Task, share: Share, noted: outcome_pb2.Outcome) -> outcome_pb2.Outcome:
+    """In place of what was noted: that nothing of the share has arrived yet."""
+    outcome = outcome_pb2.Outcome()
+    outcome.CopyFrom(noted)
+    outcome.ClearField("first_attempt_at")
+    outcome.ClearField("dialect")
+    del outcome.events[:]
+    # To be held back costs no attempt.
+    outcome.attempts = task.unit.attempts + (share.failed is not HELD_BACK)
     return outcome
 
 

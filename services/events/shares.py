@@ -24,6 +24,11 @@ MAYBE_SENT: Final = "maybe_sent"
 """Why a unit is given up whose first request left too long ago: it may have been counted then, and
 beyond TikTok's dedup window it would be counted again."""
 
+HELD_BACK: Final = ServiceError(
+    Kind.RETRYABLE, "gate_shut", "a run of dead letters has stopped the work", retry_after_s=10.0
+)
+"""Why a unit that would be given up is not."""
+
 _KINDS: Final = {
     Meaning.DELIVERED: outcome_pb2.OUTCOME_KIND_DELIVERED,
     Meaning.UNCERTAIN: outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN,

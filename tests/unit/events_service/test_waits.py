@@ -129,15 +129,6 @@ async def test_a_lone_unit_that_is_refused_with_a_failing_code_shuts_nothing() -
     assert house.gates.all() == []
 
 
-async def test_units_given_up_as_exhausted_are_a_run_too() -> None:
-    house = House()
-
-    for n in range(3):
-        await house.bury(unit(order_paid(str(n)), str(n)))
-
-    assert house.burials.stopped is not None
-
-
 async def test_a_unit_that_cannot_be_parked_is_not_done() -> None:
     house = House()
     house.parking.trouble = ServiceError(Kind.RETRYABLE, "nats_unavailable")
@@ -344,45 +335,6 @@ async def test_a_unit_that_always_fails_is_told_from_its_neighbours() -> None:
 
     assert ("events.C1", "order_paid.3") not in house.outcomes.kept
     assert tries <= 6
-
-
-# -- when too much is given up -------------------------------------------------------------------
-
-
-async def test_a_run_of_refusals_stops_the_work_and_one_success_starts_it_again() -> None:
-    house = House()
-    house.tiktok.bad = frozenset(f"purchase.{n}" for n in range(3))
-    for n in range(3):
-        await house.handle(unit(order_paid(str(n)), str(n)))
-    stopped = house.burials.stopped
-
-    await house.handle(unit(order_paid("9"), "9"))
-
-    assert stopped is not None
-    assert (stopped.sort, dict(stopped.reasons)) == ("order_paid", {"permanent": 3})
-    assert house.burials.stopped is None
-
-
-async def test_what_is_in_hand_when_the_work_stops_is_held_back_and_not_given_up() -> None:
-    house = House()
-    house.tiktok.bad = frozenset(f"purchase.{n}" for n in range(8))
-
-    results = await house.handle(*[unit(order_paid(str(n)), str(n)) for n in range(8)])
-
-    assert [one.code if one else "" for one in results] == [""] * 3 + ["gate_shut"] * 5
-    assert len(house.letters.letters) == len(house.outcomes.kept) == 3
-
-
-async def test_what_was_lost_to_time_stops_nothing() -> None:
-    house = House()
-
-    for n in range(5):
-        name = f"order_paid.{n}"
-        reference = gate_pb2.ParkedUnit(sink="events.C1", unit=name, shop=SHOP, subject="x")
-        await house.handlers.lose(reference)
-
-    assert len(house.letters.letters) == 5
-    assert house.burials.stopped is None
 
 
 # -- what is tried again after it was given up ---------------------------------------------------
