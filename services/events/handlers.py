@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,6 @@ from libs.bus.consumer import GivenUp, Unit
 from libs.bus.parking import queue_of
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
-from libs.http.classify import may_have_arrived
 from libs.limits import Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events.gatekeeper import Gatekeeper, is_shared
@@ -33,14 +32,15 @@ from services.events.ports import (
 )
 from services.events.records import (
     attempt_of,
-    forgotten_of,
+    corrected_note,
     letter_of,
     outcome_of,
     reason_of,
     reference_of,
+    settled_in,
 )
 from services.events.sender import Errand, Outgoing, Sender
-from services.events.shares import HELD_BACK, MAYBE_SENT, Share, Task, pixel_of, worst
+from services.events.shares import HELD_BACK, MAYBE_SENT, Piece, Sent, Share, Task, pixel_of, worst
 from services.events.units import (
     connection_id_of,
     has_ended,
@@ -150,7 +150,7 @@ class Handlers:
         # send it again.
         await self._record(tasks, known, refused=False)
         held_back = await self._bury_refused(tasks)
-        await self._forget_attempts(held_back, known)
+        await self._correct_notes(held_back, known)
         await self._record(tasks, known, refused=True)
         if only is None:
             await self._park(tasks)
@@ -248,6 +248,8 @@ class Handlers:
         # Once it was tried it is as old as it was then: an outage must not make it too old.
         as_of_s = now_s if first_s is None else first_s
         map_share(task, share, earlier.outcome if earlier else None, as_of_s)
+        if share.known is not None:
+            share.settled = settled_in(share.known.outcome)
 
     def _without_pixel(self, record: record_pb2.FactRecord, share: Share) -> None:
         """Its outcome is owed all the same: it waits for the connection, unless that is gone."""
@@ -307,38 +309,50 @@ class Handlers:
             for _, share in ready:
                 share.failed = refused
             return {}
-        groups: dict[tuple[str, str, Priority, int], list[tuple[Task, Share]]] = {}
-        for place, (task, share) in enumerate(ready):
+        pieces = [(*pair, one) for pair in ready for one in pair[1].unsettled()]
+        groups: dict[tuple[str, str, Priority, int], list[Piece]] = {}
+        for place, piece in enumerate(pieces):
+            task, share, _ = piece
             dialect = pixel_of(share).settings.dialect.value
-            part = part_of(place, len(ready), task.unit.attempts)
+            part = part_of(place, len(pieces), task.unit.attempts)
             key = (share.sink, dialect, priority_of(task.unit), part)
-            groups.setdefault(key, []).append((task, share))
+            groups.setdefault(key, []).append(piece)
         noted: dict[Pair, Known] = {}
+        noting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        results: dict[int, Sent] = {}
         # Each pixel on its own: one that hangs holds up no other of the shop.
-        await asyncio.gather(
-            *(self._send(key[2], pairs, known, noted) for key, pairs in groups.items())
-        )
-        return noted | await self._forget_attempts(ready, noted)
+        for found in await asyncio.gather(
+            *(
+                self._send(key[2], group, known, noted, noting[key[0]])
+                for key, group in groups.items()
+            )
+        ):
+            results |= found
+        for _, share in ready:
+            share.take(results)
+        return noted | await self._correct_notes(ready, {**known, **noted})
 
     async def _send(
         self,
         priority: Priority,
-        pairs: Sequence[tuple[Task, Share]],
+        pieces: Sequence[Piece],
         known: Mapping[Pair, Known],
         noted: dict[Pair, Known],
-    ) -> None:
-        async def leaving() -> None:
-            noted.update(await self._note_attempts(pairs, known))
+        noting: asyncio.Lock,
+    ) -> dict[int, Sent]:
+        """What became of each conversion, by its identity."""
 
-        outgoing = [
-            Outgoing(conversion, task.span)
-            for task, share in pairs
-            for conversion in share.conversions
-        ]
-        errand = Errand(pixel_of(pairs[0][1]), pairs[0][0].record.shop, priority)
-        results = iter(await self._around.sender.send(errand, outgoing, leaving=leaving))
-        for _, share in pairs:
-            share.sent = [next(results) for _ in share.conversions]
+        async def leaving() -> None:
+            # Events of one unit may leave in several requests: its try is noted once.
+            async with noting:
+                pairs = {id(share): (task, share) for task, share, _ in pieces}.values()
+                fresh = [(t, s) for t, s in pairs if (s.sink, t.name) not in noted]
+                noted.update(await self._note_attempts(fresh, known))
+
+        outgoing = [Outgoing(conversion, task.span) for task, _, conversion in pieces]
+        errand = Errand(pixel_of(pieces[0][1]), pieces[0][0].record.shop, priority)
+        sent = await self._around.sender.send(errand, outgoing, leaving=leaving)
+        return {id(piece[2]): one for piece, one in zip(pieces, sent, strict=True)}
 
     async def _note_attempts(
         self, ready: Sequence[tuple[Task, Share]], known: Mapping[Pair, Known]
@@ -356,21 +370,25 @@ class Handlers:
         # TikTok drops it, and the outcome that stands stays.
         return await self._around.outcomes.attempt(outcomes, known)
 
-    async def _forget_attempts(
-        self, tried: Sequence[tuple[Task, Share]], noted: Mapping[Pair, Known]
+    async def _correct_notes(
+        self, tried: Sequence[tuple[Task, Share]], known: Mapping[Pair, Known]
     ) -> dict[Pair, Known]:
-        """Takes back the note of what certainly did not arrive, so that it may wait for long."""
-        unarrived = [
-            forgotten_of(task, share, noted[pair].outcome)
+        """Notes what is known by now of tries that are not the end of their unit.
+
+        What certainly did not arrive may wait for long; what TikTok has answered is not sent again.
+        """
+        corrected = [
+            note
             for task, share in tried
-            if (pair := (share.sink, task.name)) in noted
-            # An earlier try of it may have arrived.
-            and share.first_attempt_s is None
-            and share.sent
-            and share.unended() is not None
-            and _did_not_arrive(share)
+            if (pair := (share.sink, task.name)) in known
+            and (note := corrected_note(task, share, known[pair].outcome))
         ]
-        return await self._around.outcomes.attempt(unarrived, noted) if unarrived else {}
+        try:
+            return await self._around.outcomes.attempt(corrected, known) if corrected else {}
+        except ServiceError as error:
+            # What ended well must be recorded all the same; these are tried again either way.
+            _log.info("notes_not_corrected", reason=error.code)
+            return {}
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -412,7 +430,7 @@ class Handlers:
     ) -> None:
         reason = given_up.reason
         if not share.ignored:
-            share.sent = [given_up.error] * len(share.conversions)
+            share.give_up(given_up.error)
             share.failed = None if share.conversions else (share.failed or given_up.error)
             share.class_ = reason.partition("/")[0]
             await self._bury(task, share, given_up.error, reason)
@@ -472,8 +490,3 @@ async def _let_others_in(number: int) -> None:
     """Now and then: a thousand units are half a second's work, and other shops wait meanwhile."""
     if number % _AT_A_STRETCH == _AT_A_STRETCH - 1:
         await asyncio.sleep(0)
-
-
-def _did_not_arrive(share: Share) -> bool:
-    """Whether no request of this try can have been acted upon."""
-    return all(isinstance(one, ServiceError) and not may_have_arrived(one) for one in share.sent)

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from libs.bus.dead_letters import unit_letter_id
-from libs.errors import ServiceError
-from services.events.shares import HELD_BACK, Share, Task, event_outcomes, kind_of, pixel_of
+from libs.errors import Kind, ServiceError, permanent
+from libs.http.classify import may_have_arrived
+from services.events.domain.answers import Answered, Meaning, RefusedError
+from services.events.shares import (
+    HELD_BACK,
+    Sent,
+    Share,
+    Task,
+    event_outcome,
+    event_outcomes,
+    is_settled,
+    kind_of,
+    pixel_of,
+)
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 
@@ -21,16 +33,60 @@ def attempt_of(task: Task, share: Share, *, now_ns: int) -> outcome_pb2.Outcome:
     return outcome
 
 
-def forgotten_of(task: Task, share: Share, noted: outcome_pb2.Outcome) -> outcome_pb2.Outcome:
-    """In place of what was noted: that nothing of the share has arrived yet."""
+def corrected_note(
+    task: Task, share: Share, noted: outcome_pb2.Outcome
+) -> outcome_pb2.Outcome | None:
+    """What to write in place of `noted` now that the try is over; None where that may stand."""
+    if share.unended() is None or not share.sent or not noted.HasField("first_attempt_at"):
+        return None
     outcome = outcome_pb2.Outcome()
     outcome.CopyFrom(noted)
-    outcome.ClearField("first_attempt_at")
-    outcome.ClearField("dialect")
-    del outcome.events[:]
-    # To be held back costs no attempt.
-    outcome.attempts = task.unit.attempts + (share.failed is not HELD_BACK)
-    return outcome
+    # An earlier try of it may have arrived.
+    if share.first_attempt_s is None and _did_not_arrive(share):
+        outcome.ClearField("first_attempt_at")
+        outcome.ClearField("dialect")
+        del outcome.events[:]
+        # To be held back costs no attempt.
+        outcome.attempts = task.unit.attempts + (share.failed is not HELD_BACK)
+        return outcome
+    if share.failed is None:
+        _note_results(share, outcome)
+    return None if outcome == noted else outcome
+
+
+def _did_not_arrive(share: Share) -> bool:
+    """Whether no request of this try can have been acted upon."""
+    return all(isinstance(one, ServiceError) and not may_have_arrived(one) for one in share.sent)
+
+
+def _note_results(share: Share, outcome: outcome_pb2.Outcome) -> None:
+    places = {(event.event_id, event.event): event for event in outcome.events if event.event_id}
+    for one, sent in zip(share.conversions, share.sent, strict=True):
+        place = places.get((one.event_id, one.name))
+        if place is not None and is_settled(sent):
+            place.CopyFrom(event_outcome(one, sent))
+
+
+def settled_in(noted: outcome_pb2.Outcome) -> dict[tuple[str, str], Sent]:
+    """What earlier tries of a unit came to, by id and name of its events."""
+    return {
+        (event.event_id, event.event): _sent(event)
+        for event in noted.events
+        if event.event_id and event.kind != outcome_pb2.OUTCOME_KIND_UNSPECIFIED
+    }
+
+
+def _sent(event: outcome_pb2.EventOutcome) -> Sent:
+    code, request_id = event.upstream_code, event.upstream_request_id
+    match event.kind:
+        case outcome_pb2.OUTCOME_KIND_DELIVERED:
+            return Answered(Meaning.DELIVERED, code, request_id)
+        case outcome_pb2.OUTCOME_KIND_DELIVERED_UNCERTAIN:
+            return Answered(Meaning.UNCERTAIN, code, request_id)
+        case _ if code:
+            return RefusedError(Kind.PERMANENT, code, request_id, None, "")
+        case _:
+            return permanent(event.reason, "it was refused at an earlier try")
 
 
 def outcome_of(

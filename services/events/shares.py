@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -55,6 +55,8 @@ class Share:
     skipped: list[outcome_pb2.EventOutcome] = field(default_factory=list)
     """Events of the unit that are not sent, where they have an id already."""
     ignored: str = ""
+    settled: dict[tuple[str, str], Sent] = field(default_factory=dict)
+    """What earlier tries came to for good, by an event's id and name."""
     sent: list[Sent] = field(default_factory=list)
     failed: ServiceError | None = None
     """Why nothing of it was sent."""
@@ -74,6 +76,21 @@ class Share:
         if self.known is None or not self.known.outcome.HasField("first_attempt_at"):
             return None
         return self.known.outcome.first_attempt_at.ToNanoseconds() / 1e9
+
+    def unsettled(self) -> list[Conversion]:
+        """The conversions that no earlier try has settled."""
+        return [one for one in self.conversions if (one.event_id, one.name) not in self.settled]
+
+    def take(self, results: Mapping[int, Sent]) -> None:
+        """Takes in what became of the conversions: by `results`, each by its identity."""
+        self.sent = [
+            self.settled.get((one.event_id, one.name)) or results[id(one)]
+            for one in self.conversions
+        ]
+
+    def give_up(self, error: ServiceError) -> None:
+        """Ends what no try has settled with `error`."""
+        self.take({id(one): error for one in self.conversions})
 
     def unended(self) -> ServiceError | None:
         """The error because of which it must be tried again; None where it has ended."""
@@ -122,6 +139,15 @@ class Task:
         return worst(
             error for share in self.shares if not share.parked and (error := share.unended())
         )
+
+
+Piece = tuple[Task, Share, Conversion]
+"""One event on its way, with the unit that it is of."""
+
+
+def is_settled(sent: Sent) -> bool:
+    """Whether no other try can change it."""
+    return isinstance(sent, Answered) or sent.kind is Kind.PERMANENT
 
 
 def pixel_of(share: Share) -> Pixel:
@@ -186,12 +212,13 @@ def event_outcomes(share: Share) -> list[outcome_pb2.EventOutcome]:
     if share.failed is not None:
         return share.skipped
     return [
-        _event_outcome(conversion, sent)
+        event_outcome(conversion, sent)
         for conversion, sent in zip(share.conversions, share.sent, strict=True)
     ] + share.skipped
 
 
-def _event_outcome(conversion: Conversion, sent: Sent) -> outcome_pb2.EventOutcome:
+def event_outcome(conversion: Conversion, sent: Sent) -> outcome_pb2.EventOutcome:
+    """What became of one event."""
     outcome = outcome_pb2.EventOutcome(event_id=conversion.event_id, event=conversion.name)
     if isinstance(sent, Answered):
         outcome.kind = _KINDS[sent.meaning]

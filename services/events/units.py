@@ -16,8 +16,8 @@ from services.events.ports import Known, Pair, Pixel
 from tidewire.commerce.v1 import fact_pb2, record_pb2
 
 _APART_FROM: Final = 3
-"""Tries from which units that fail are sent in ever smaller requests: a failure that is one unit's
-own is then found in O(log n) tries, and its neighbours get through."""
+"""Tries from which what fails is sent in ever smaller requests: a failure that is one event's own
+is then found in O(log n) tries, and its neighbours get through, those of its own unit too."""
 
 _PARTS_MAX: Final = 32
 
@@ -67,7 +67,7 @@ def priority_of(unit: Unit) -> Priority:
 
 
 def part_of(place: int, count: int, attempts: int) -> int:
-    """Which of how many smaller requests a unit goes with, after it has failed some times."""
+    """With which of the smaller requests an event goes, after its unit has failed some times."""
     if attempts < _APART_FROM:
         return -1
     parts = min(_PARTS_MAX, 1 << min(attempts - _APART_FROM + 1, 8), count)

@@ -103,6 +103,22 @@ async def test_the_first_note_of_a_try_stays_and_whoever_comes_second_reads_it_f
     assert found[SINK, "u1"].outcome.first_attempt_at.seconds == 1_790_000_000
 
 
+async def test_who_noted_a_try_may_note_what_a_part_of_it_came_to(store: OutcomeStore) -> None:
+    shop = new_id()
+    note = outcome(shop, "u1", "e1", "e2", kind=ATTEMPTED)
+    note.first_attempt_at.FromSeconds(1_790_000_000)
+    known = await store.attempt([note], {})
+    told = outcome_pb2.Outcome()
+    told.CopyFrom(note)
+    told.events[0].kind = DELIVERED
+
+    corrected = await store.attempt([told], known)
+    await store.record([outcome(shop, "u1", "e1", "e2")], corrected)
+
+    assert corrected[SINK, "u1"].outcome.events[0].kind == DELIVERED
+    assert (await store.known(shop, [(SINK, "u1")]))[SINK, "u1"].ended
+
+
 async def test_a_try_knows_where_it_stands_among_many(store: OutcomeStore) -> None:
     shop = new_id()
     many = [outcome(shop, f"u{n}", kind=ATTEMPTED) for n in range(1_100)]

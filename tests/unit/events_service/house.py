@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,6 +39,10 @@ class FirstStays:
     kept: dict[Pair, outcome_pb2.Outcome] = field(default_factory=dict)
     tried: dict[Pair, outcome_pb2.Outcome] = field(default_factory=dict)
     trouble: ServiceError | None = None
+    tries: list[outcome_pb2.Outcome] = field(default_factory=list)
+    """All that was ever noted of tries."""
+    note_trouble: ServiceError | None = None
+    """Met by what corrects a note."""
 
     async def known(self, shop: str, pairs: Sequence[Pair]) -> dict[Pair, Known]:
         stored = {**self.tried, **self.kept}
@@ -46,6 +51,10 @@ class FirstStays:
     async def attempt(
         self, outcomes: Sequence[outcome_pb2.Outcome], known: Mapping[Pair, Known]
     ) -> dict[Pair, Known]:
+        if self.note_trouble is not None and any((o.sink, o.unit) in self.tried for o in outcomes):
+            raise self.note_trouble
+        await asyncio.sleep(0)
+        self.tries += outcomes
         open_ones = {(o.sink, o.unit): o for o in outcomes if (o.sink, o.unit) not in self.kept}
         self.tried |= open_ones
         return {pair: Known(one, 1) for pair, one in open_ones.items()}
