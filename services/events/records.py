@@ -27,7 +27,10 @@ def attempt_of(task: Task, share: Share, *, now_ns: int) -> outcome_pb2.Outcome:
     outcome.attempts = task.unit.attempts
     outcome.dialect = pixel_of(share).settings.dialect.value
     outcome.events.extend(
-        outcome_pb2.EventOutcome(event_id=one.event_id, event=one.name) for one in share.conversions
+        event_outcome(one, settled)
+        if (settled := share.settled.get((one.event_id, one.name)))
+        else outcome_pb2.EventOutcome(event_id=one.event_id, event=one.name)
+        for one in share.conversions
     )
     outcome.first_attempt_at.FromNanoseconds(now_ns)
     return outcome
@@ -41,16 +44,18 @@ def corrected_note(
         return None
     outcome = outcome_pb2.Outcome()
     outcome.CopyFrom(noted)
-    # An earlier try of it may have arrived.
+    # What is held back was refused, and may fare better once the fault is mended.
+    is_held_back = share.failed is HELD_BACK
+    if not is_held_back:
+        _note_results(share, outcome)
+    # Else an earlier try of it may have arrived.
     if share.first_attempt_s is None and _did_not_arrive(share):
         outcome.ClearField("first_attempt_at")
-        outcome.ClearField("dialect")
-        del outcome.events[:]
         # To be held back costs no attempt.
-        outcome.attempts = task.unit.attempts + (share.failed is not HELD_BACK)
-        return outcome
-    if share.failed is None:
-        _note_results(share, outcome)
+        outcome.attempts = task.unit.attempts + (not is_held_back)
+        if is_held_back or not settled_in(outcome):
+            outcome.ClearField("dialect")
+            del outcome.events[:]
     return None if outcome == noted else outcome
 
 

@@ -109,12 +109,17 @@ class FakeTikTok:
     """Events that make TikTok fail, now and always."""
     wait: asyncio.Event | None = None
     """No answer before this is set."""
+    clock: FakeClock | None = None
+    takes_s: float = 0.0
+    """How long an answer takes by `clock`."""
 
     async def send(
         self, request: HttpRequest, connection_id: str, headers: Mapping[str, str]
     ) -> Answered:
         self.requests.append(request)
         self.headers.append(headers)
+        if self.clock is not None:
+            self.clock.advance(self.takes_s)
         await (self.wait.wait() if self.wait else asyncio.sleep(0))
         trouble = self.troubles.pop(0) if self.troubles else None
         if trouble := trouble or self.down.get(connection_id):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from libs.errors import Kind, ServiceError
 from services.events.domain.answers import RefusedError
+from services.events.domain.settings import DialectName
 from tests.unit.events_service.fakes import (
     UNREACHABLE,
     cart_grew,
     event,
     order_paid,
+    pixel,
     tracked,
     unit,
 )
@@ -155,3 +157,38 @@ async def test_a_note_that_cannot_be_corrected_holds_up_no_outcome() -> None:
 
     assert [one.code if one else "" for one in results] == ["upstream_50000", ""]
     assert house.outcome(name="order_paid.2").kind == DELIVERED
+
+
+async def test_a_unit_of_bad_events_alone_ends_though_each_look_at_it_is_bounded() -> None:
+    house = House()
+    ids = [f"e{n}" for n in range(200)]
+    house.tiktok.bad, house.tiktok.named = frozenset(ids), True
+    house.tiktok.clock, house.tiktok.takes_s = house.clock, 0.1
+    one = unit(tracked(*map(event, ids)), "1")
+
+    looks = 0
+    while PAIR not in house.outcomes.kept:
+        looks += 1
+        assert looks < 10
+        await house.handle(one)
+
+    assert looks == 4
+    assert [dead.reason for dead in house.outcome(name=PAIR[1]).events] == ["upstream_40002"] * 200
+
+
+async def test_a_unit_of_which_a_part_was_refused_waits_for_the_rest_longer_than_47_hours() -> None:
+    house = House(pixel(dialect=DialectName.PIXEL_TRACK))
+    house.tiktok.bad, house.tiktok.named = frozenset({"sick"}), True
+    house.tiktok.troubles = [None, None, UNREACHABLE]
+    await tried(house, three(), times=1)
+    house.clock.advance(60 * 3600)
+    house.tiktok.bad = frozenset()
+
+    await tried(house, three(), times=1, first=1)
+
+    outcome = house.outcome(name=PAIR[1])
+    assert [one.kind for one in outcome.events] == [DELIVERED, DEAD, DELIVERED]
+    assert outcome.reason == "permanent/upstream_40002"
+    assert sorted(house.tiktok.delivered[C1]) == ["a", "c"]
+    # Who crashes before the next try is over knows it too.
+    assert [one.kind for one in house.outcomes.tries[-1].events] == [0, DEAD, 0]

@@ -83,6 +83,12 @@ async def test_what_is_held_back_after_a_try_that_may_have_arrived_is_not_forgot
     assert ("events.C1", "order_paid.3") not in house.outcomes.kept
     assert held.HasField("first_attempt_at")
 
+    house.tiktok.bad = frozenset()
+    await house.handle(units[3])
+
+    # It was refused, but not for good: the fault may have been ours.
+    assert house.outcome(name="order_paid.3").kind == outcome_pb2.OUTCOME_KIND_DELIVERED
+
 
 async def test_what_could_not_be_mapped_and_is_held_back_has_no_try_to_forget() -> None:
     house = House()

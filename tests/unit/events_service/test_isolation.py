@@ -20,8 +20,8 @@ def test_the_parts_are_smaller_and_hold_every_event_once(batch: list[int], at: i
         assert sorted(one for part in parts for one in part) == sorted(batch)
 
 
-def test_a_named_event_goes_alone() -> None:
-    assert [list(part) for part in parts_after_refusal("abcd", 2)] == [list("abd"), ["c"]]
+def test_a_named_event_goes_alone_and_first() -> None:
+    assert [list(part) for part in parts_after_refusal("abcd", 2)] == [["c"], list("abd")]
 
 
 @pytest.mark.parametrize("at", [None, 4, 99, -1])

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from libs import metric_names
+from libs.clock import FakeClock
 from libs.errors import Kind, ServiceError
 from libs.telemetry import Metrics, SpanRef, Telemetry
 from services.events.domain.answers import Answered, RefusedError
@@ -68,7 +69,7 @@ async def test_a_named_event_is_isolated_in_three_requests() -> None:
     results = await send(tiktok, events(1000))
 
     assert [n for n, one in enumerate(results) if not isinstance(one, Answered)] == [417]
-    assert [len(request.conversions) for request in tiktok.requests] == [1000, 999, 1]
+    assert [len(request.conversions) for request in tiktok.requests] == [1000, 1, 999]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,50 @@ async def test_trouble_amid_isolation_leaves_the_rest_to_be_tried_again() -> Non
     assert len(tiktok.requests) == 3
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_long_isolation_is_broken_off_with_what_it_has_come_to(*, named: bool) -> None:
+    clock = FakeClock()
+    bad = frozenset(f"e{n}" for n in range(1000))
+    begun_s = clock.monotonic_s()
+    tiktok = FakeTikTok(bad=bad, named=named, clock=clock, takes_s=0.1)
+    outgoing = [Outgoing(one, PLAIN) for one in events(1000)]
+
+    sent = await sender_of(tiktok, Telemetry.null(), clock=clock).send(
+        Errand(pixel(), SHOP), outgoing
+    )
+
+    results = said(sent)
+    known = results.count("upstream_40002")
+    assert 40 <= known <= 50
+    assert results == ["upstream_40002"] * known + ["isolation_unfinished"] * (1000 - known)
+    assert {one.kind for one in sent[known:] if isinstance(one, ServiceError)} == {Kind.THROTTLED}
+    assert clock.monotonic_s() - begun_s < 11
+
+
+async def test_an_isolation_is_not_broken_off_before_it_has_come_to_something() -> None:
+    clock = FakeClock()
+    tiktok = FakeTikTok(bad=frozenset({"e0"}), clock=clock, takes_s=4.0)
+    outgoing = [Outgoing(one, PLAIN) for one in events(64)]
+
+    sent = await sender_of(tiktok, Telemetry.null(), clock=clock).send(
+        Errand(pixel(), SHOP), outgoing
+    )
+
+    assert said(sent) == ["upstream_40002"] + ["isolation_unfinished"] * 63
+
+
+async def test_many_requests_that_are_accepted_are_broken_off_by_no_time() -> None:
+    clock = FakeClock()
+    tiktok = FakeTikTok(clock=clock, takes_s=4.0)
+    outgoing = [Outgoing(one, PLAIN) for one in events(400)]
+
+    sent = await sender_of(tiktok, Telemetry.null(), clock=clock).send(
+        Errand(pixel(dialect=DialectName.PIXEL_TRACK), SHOP), outgoing
+    )
+
+    assert said(sent) == ["ok"] * 400
+
+
 async def test_results_stand_in_the_order_of_the_input_where_requests_do_not() -> None:
     mixed = [
         conversion(f"e{n}", source=(Source.WEB, Source.OFFLINE)[n % 2],
@@ -209,8 +254,8 @@ async def test_a_lone_event_of_the_legacy_dialect_goes_to_its_own_path() -> None
 
     assert [request.path.removeprefix("/open_api/v1.3/pixel/") for request in tiktok.requests] == [
         "batch/",
-        "batch/",
         "track/",
+        "batch/",
     ]
 
 
@@ -266,10 +311,10 @@ async def test_every_request_of_an_isolation_is_a_span_and_the_refused_ones_say_
     calls = [one for one in telemetry.finished if one.name == "tiktok events call"]
     assert [(one.attributes["batch_size"], one.attributes["code"]) for one in calls] == [
         (3, 40002),
-        (2, 0),
         (1, 40002),
+        (2, 0),
     ]
-    assert [one.error is None for one in calls] == [False, True, False]
+    assert [one.error is None for one in calls] == [False, False, True]
 
 
 async def test_an_event_that_nobody_follows_has_no_span() -> None:
