@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from services.events.domain.isolation import parts_after_refusal
 from services.events.domain.model import Conversion
 from services.events.domain.settings import EventSettings
 from services.events.gatekeeper import Gatekeeper, Passage
+from services.events.lines import Lines
 from services.events.ports import EventsApi, Pixel
 from services.events.shares import Sent
 
@@ -50,11 +50,6 @@ Leaving = Callable[[], Awaitable[None]]
 async def at_once() -> None:
     """Nothing has to be done before a request leaves."""
 
-
-CALLS_AT_ONCE: Final = 64
-"""Enough for TikTok's 1,000 requests a second at answers of 60 ms. What is above it waits here: at
-the session's pool the wait for a connection would count as a failed try after 5 s, and it did with
-a thousand shops."""
 
 APP_LIMIT: Final = "tiktok.events.app"
 
@@ -121,7 +116,7 @@ class Sender:
         self._api = api
         self._clock = clock
         self._limiter = limiter
-        self._lines = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._lines = Lines()
         self._gatekeeper = gatekeeper
         self._tracer = tracer
         self._metrics = metrics
@@ -192,7 +187,7 @@ class Sender:
         if held is not None:
             return held
         # A line first: a turn that had to wait for one would be used late, with others.
-        async with self._lines:
+        async with self._lines.of(errand.pixel.connection_id, errand.priority):
             try:
                 await self._turn(errand, limits_of(errand.pixel.settings))
                 passage = self._gatekeeper.begin(errand.pixel)

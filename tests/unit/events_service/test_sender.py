@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import pytest
@@ -15,7 +14,7 @@ from services.events.domain.answers import Answered, RefusedError
 from services.events.domain.model import Conversion, Source
 from services.events.domain.settings import DialectName
 from services.events.ports import Pixel
-from services.events.sender import CALLS_AT_ONCE, Errand, Outgoing
+from services.events.sender import Errand, Outgoing
 from services.events.shares import Sent
 from tests.unit.events_service.fakes import (
     DOWN,
@@ -24,7 +23,6 @@ from tests.unit.events_service.fakes import (
     THROTTLED,
     TIMEOUT,
     FakeTikTok,
-    RecordingLimiter,
     conversion,
     pixel,
     refusal,
@@ -347,27 +345,3 @@ async def test_each_event_is_counted_once_by_how_it_ended() -> None:
         )
     ]
     assert counted == [8, 2, 4]
-
-
-async def test_requests_beyond_the_bound_wait_for_each_other_before_they_take_a_turn() -> None:
-    tiktok = FakeTikTok(wait=asyncio.Event())
-    limiter = RecordingLimiter()
-    telemetry = Telemetry.null()
-    sender = sender_of(tiktok, telemetry, limiter=limiter)
-    errands = [Errand(pixel(f"C{n}"), SHOP) for n in range(CALLS_AT_ONCE + 10)]
-    sending = [
-        asyncio.create_task(sender.send(errand, [Outgoing(conversion("e"), PLAIN)]))
-        for errand in errands
-    ]
-
-    while len(tiktok.requests) < CALLS_AT_ONCE:  # noqa: ASYNC110  # nothing tells of the last
-        await asyncio.sleep(0)
-    for _ in range(100):
-        await asyncio.sleep(0)
-    turns, requests = len(limiter.asked), len(tiktok.requests)
-    assert tiktok.wait is not None
-    tiktok.wait.set()
-    results = await asyncio.gather(*sending)
-
-    assert (turns, requests) == (CALLS_AT_ONCE, CALLS_AT_ONCE)
-    assert {name for one in results for name in said(one)} == {"ok"}
