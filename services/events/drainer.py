@@ -205,13 +205,11 @@ class Drainer:
             while self._yard.lease.is_held and not self._stopping.is_set():
                 waiting = await self._yard.lot.waiting(queue, limit=_AT_ONCE)
                 oldest_s = self._clock.now_ns() / 1e9 - FACT_TTL_S
-                old = [
-                    _Reference(sequence, unit)
-                    for sequence, unit in waiting
-                    if unit.parked_at.seconds < oldest_s
-                ]
+                references = [_Reference(sequence, unit) for sequence, unit in waiting]
+                old = [one for one in references if one.unit.parked_at.seconds < oldest_s]
                 lost = await self._lose_expired(old, await self._facts_of(old))
-                await self._take_out(queue, old, lost, in_order=True)
+                # Clocks of replicas differ: between old ones a younger one may stand, and stays.
+                await self._take_out(queue, references, lost, in_order=True)
                 if not lost or len(old) < len(waiting):
                     return
         except ServiceError as error:

@@ -353,6 +353,37 @@ async def test_what_waits_longer_than_a_fact_lives_is_given_up_though_it_is_shut
     ]
 
 
+async def test_what_is_younger_than_its_neighbours_in_the_queue_stays_when_those_are_given_up(
+    house: House,
+) -> None:
+    await house.shut(OPERATOR)
+    now_s = int(time.time())
+    for name, age_s in (("o1", 31 * 86_400), ("young", 60), ("o2", 31 * 86_400)):
+        reference = gate_pb2.ParkedUnit(
+            subject=subjects.fact("order_paid", SHOP, new_id()),
+            sequence=1,
+            sink=house.pixel.sink,
+            connection_id=house.pixel.connection_id,
+            unit=f"order_paid.{name}",
+            shop=SHOP,
+        )
+        reference.parked_at.FromSeconds(now_s - age_s)
+        await house.lot.park([reference])
+
+    async def left() -> list[str]:
+        waiting = await house.lot.waiting(house.pixel.connection_id, limit=9)
+        return [one.unit for _, one in waiting]
+
+    async def old_ones_are_gone() -> bool:
+        return not {"order_paid.o1", "order_paid.o2"} & set(await left())
+
+    async with house.draining():
+        await until(old_ones_are_gone, "the old ones have left the queue")
+
+    assert await left() == ["order_paid.young"]
+    assert await house.kinds("o1", "young", "o2") == ["DEAD", "", "DEAD"]
+
+
 async def _kind_is(house: House, name: str, kind: str) -> bool:
     return await house.kinds(name) == [kind]
 
