@@ -10,6 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -58,8 +59,6 @@ T = TypeVar("T")
 
 KINDS: Final = (ORDERS, PRODUCTS)
 _SHOPS_AT_ONCE: Final = 8
-_PAGES_MAX: Final = 40
-"""Of one kind in one run: 10,000 resources. The next run goes on from there."""
 _THROTTLES_MAX: Final = 5
 _THROTTLE_S_MAX: Final = 30.0
 _LEASE_S: Final = 120
@@ -221,20 +220,32 @@ class Reconciler:
         active_since_s = shop.active_since.timestamp()
         begin_s = since_s(mark, active_since_s, now_s, self._rules)
         try:
-            result = await self._compare(shop.handle, kind, lease, begin_s, now_s)
+            cursor = mark.cursor if mark is not None else None
+            result = await self._compare(shop.handle, kind, lease, begin_s, now_s, cursor)
         except ServiceError as error:
             self._count_run(kind.name, error.kind.value)
+            if mark is not None and mark.cursor and error.kind is ErrorKind.PERMANENT:
+                # Were it the cursor that Shopify takes no more, no run would ever get past it.
+                await self._watermarks.save(shop.handle, kind.name, replace(mark, cursor=None))
             raise
         self._count_run(kind.name, result)
 
     async def _compare(
-        self, shop: str, kind: Kind, lease: Lease, begin_s: float, now_s: float
+        self,
+        shop: str,
+        kind: Kind,
+        lease: Lease,
+        begin_s: float,
+        now_s: float,
+        cursor: str | None,
     ) -> str:
-        """Goes through all that has changed since `begin_s` and has settled; how that ended."""
+        """Goes through all that has changed since `begin_s` and has settled; how that ended.
+
+        With a `cursor` it goes on there.
+        """
         settled_s = now_s - self._rules.settle_s
-        cursor: str | None = None
         through_s = begin_s
-        for _ in range(_PAGES_MAX):
+        for _ in range(self._rules.pages_max):
             if not await lease.hold():
                 raise Stop
             page = await self._patiently(self._reader.changed, shop, kind, begin_s, cursor)
@@ -247,9 +258,15 @@ class Reconciler:
             if cursor is None or len(settled) < len(page.listed):
                 break
             through_s = max(through_s, settled[-1].updated_at_s if settled else through_s)
-            await self._watermarks.save(
-                shop, kind.name, Mark(through_s=through_s, is_complete=False, ran_at_s=now_s)
+            # A cursor is one of the question that was asked, which is by the second.
+            is_same = int(through_s) == int(begin_s)
+            mark = Mark(
+                through_s=through_s,
+                is_complete=False,
+                ran_at_s=now_s,
+                cursor=cursor if is_same else None,
             )
+            await self._watermarks.save(shop, kind.name, mark)
         else:
             return "bounded"
         mark = Mark(through_s=max(begin_s, settled_s), is_complete=True, ran_at_s=now_s)

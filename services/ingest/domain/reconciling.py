@@ -18,6 +18,8 @@ class Rules:
     """What changed so recently is left for its webhook, which is on its way."""
     reach_s: float
     """How far back the first run looks, and never further than the shop's activation."""
+    pages_max: int = 40
+    """Of one kind in one run: 10,000 resources. The next run goes on from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,9 @@ class Mark:
     """False where the last run stopped at its bound: the next begins there, without overlap."""
     ran_at_s: float
     """When the last run began."""
+    cursor: str | None = None
+    """Where in the list of what has changed since `through_s` the next run goes on: more may have
+    changed in one second, by a bulk edit, than one run gets through. None: at its beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,42 @@ async def test_a_run_that_breaks_off_goes_on_where_it_was(field: Field) -> None:
     assert len(await field.injected()) == len(set(await field.injected())) == 300
 
 
+async def test_more_of_one_second_than_a_run_gets_through_is_gone_through_by_several(
+    field: Field,
+) -> None:
+    at = ago(3000)
+    field.shopify.put(orders=[an_order(number, updated_at=at) for number in range(1, 601)])
+    field.shopify.sandbox.bucket(DOMAIN).restore_per_s = 20_000.0
+    reconciler = await field.reconciler(replace(ALWAYS, pages_max=1))
+
+    cursors = []
+    for _ in range(4):
+        await field.compared(reconciler)
+        mark = await field.watermarks.load(SHOP, "order")
+        assert mark is not None
+        cursors.append((mark.cursor is not None, mark.is_complete))
+
+    # The first run reaches the second, the next ones go on within it.
+    assert cursors == [(False, False), (True, False), (True, False), (False, True)]
+    assert len(await field.injected()) == len(set(await field.injected())) == 600
+
+
+async def test_a_cursor_that_shopify_takes_no_more_is_dropped(field: Field) -> None:
+    field.shopify.put(orders=[an_order(1, 600)])
+    now_s = CLOCK.now_ns() / 1e9
+    await field.watermarks.save(
+        SHOP,
+        "order",
+        Mark(through_s=now_s - 1000, is_complete=False, ran_at_s=0.0, cursor="worn out"),
+    )
+
+    await field.compared()
+    first = len(await field.injected())
+    await field.compared()
+
+    assert (first, len(await field.injected())) == (0, 1)
+
+
 async def test_a_first_run_looks_no_further_back_than_it_may(field: Field) -> None:
     field.shopify.put(orders=[an_order(1, 3000), an_order(2, 5000)])
 
