@@ -131,9 +131,10 @@ async def test_reviews_are_followed_to_their_end_with_the_reasons(house: House) 
     shop = house.stock(PLAN)
     bad = next(iter(shop.variants.values())).sku or ""
     rule = ReviewRule(sku=bad, reason="Prohibited content")
-    house.make_catalog("7001", review_ms=300, review_rules=(rule,))
+    house.make_catalog("7001", review_ms=3_600_000, review_rules=(rule,))
     async with house.running(review_every_s=0.1) as engine:
         await eventually(lambda: _is_in_review(engine), "the reviews are read")
+        house.behave("7001", review_ms=0)
         await house.sees(
             engine, lambda one: one.items.get(ItemState.LIVE) == len(shop.variants) - 1
         )
