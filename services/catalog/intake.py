@@ -171,6 +171,9 @@ class Intake:
 
         def change(known: Product | None) -> Product | None:
             if known is not None and known.status == merging.GONE:
+                if merging.is_outlived(known, told.updated_at.ToNanoseconds()):
+                    # It was never gone, or is there again: only Shopify knows.
+                    lacking.add(product_id)
                 return known
             after = product_of(told, known)
             if known is not None and after.updated_ns < known.updated_ns:

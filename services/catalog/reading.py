@@ -77,7 +77,7 @@ class Rereader:
         if read is None:
             change = partial(_gone, product_id=product_id, at_ns=now_ns)
         else:
-            change = partial(merging.read_back, read=read)
+            change = partial(merging.read_back, read=read, asked_ns=now_ns)
         await self._book.take({product_id: change}, read={product_id})
 
 

@@ -24,6 +24,7 @@ from services.catalog.book import CHUNK, ShopBook, Taken, unchanged
 from services.catalog.comparing import Change
 from services.catalog.domain import merging
 from services.catalog.domain.due import Due, History, is_too_much_gone
+from services.catalog.domain.merging import CLOCKS_DIFFER_NS
 from services.catalog.domain.model import Product
 from services.catalog.domain.states import SyncKind, SyncPhase
 from services.catalog.pauses import pause
@@ -38,10 +39,6 @@ _LOOK_EVERY_S: Final = 0.5
 _AFTER_TROUBLE_S: Final = 5.0
 _BUSY_S: Final = 15.0
 _TRIES_MAX: Final = 3
-_CLOCKS_DIFFER_NS: Final = 60 * 1_000_000_000
-"""By how much Shopify's clock and ours may differ: what changed so shortly before an export began
-is not taken for gone because the export lacks it."""
-
 _ENDED_BADLY: Final = frozenset({"failed", "canceled", "expired"})
 
 
@@ -216,7 +213,7 @@ class ShopRuns:
         shop, shopify = self._book.handle, self._means.shopify
         if run.begun_ns:
             # Begun before a crash, and perhaps at Shopify too: one export is enough.
-            since_ns = run.begun_ns - _CLOCKS_DIFFER_NS
+            since_ns = run.begun_ns - CLOCKS_DIFFER_NS
             found = await shopify.find_bulk(shop, since_ns)
             begun = _of_this_sync(found, run.former_operation_id)
             if begun:
@@ -255,7 +252,8 @@ class ShopRuns:
                 " taken out of TikTok: check the app's scopes and the store; if they are really"
                 " gone, sync again with --take-out-many",
             )
-        until_ns = run.begun_ns - _CLOCKS_DIFFER_NS
+        # What changed so shortly before the export began is not gone because it is not there.
+        until_ns = run.begun_ns - CLOCKS_DIFFER_NS
         unsure: set[str] = set()
         changes = {one: _gone_before(one, until_ns, unsure) for one in gone}
         # Anew: what TikTok would not take out before is tried again.
@@ -271,8 +269,10 @@ class ShopRuns:
 
     async def _take_part(self, part: Sequence[Product], seen: set[str]) -> None:
         read = {one.product_id for one in part}
+        asked_ns = self._current().begun_ns
         changes: dict[str, Change] = {
-            one.product_id: partial(_read_back, read=one, current=read) for one in part
+            one.product_id: partial(_read_back, read=one, asked_ns=asked_ns, current=read)
+            for one in part
         }
         taken = await self._book.take(changes, anew=True, read=read)
         seen.update(changes)
@@ -418,12 +418,12 @@ def _of_this_sync(found: Sequence[BulkState], former_operation_id: str) -> list[
     return [one for one in newer if one.status not in _ENDED_BADLY]
 
 
-def _read_back(known: Product | None, read: Product, current: set[str]) -> Product:
+def _read_back(known: Product | None, read: Product, asked_ns: int, current: set[str]) -> Product:
     """What an export says; `current` loses those that have changed since it was made."""
     if known is not None and known.updated_ns > read.updated_ns:
         # What a webhook has had read anew is to be read all the same.
         current.discard(read.product_id)
-    return merging.read_back(known, read)
+    return merging.read_back(known, read, asked_ns)
 
 
 def _gone_before(product_id: str, until_ns: int, unsure: set[str]) -> Change:

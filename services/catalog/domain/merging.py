@@ -16,18 +16,22 @@ from services.catalog.domain.model import Level, Product, Variant
 GONE: Final = "deleted"
 """Status of a product that the shop no longer has; its record stays for a while, for its time."""
 
+CLOCKS_DIFFER_NS: Final = 60 * 1_000_000_000
+"""By how much Shopify's clock and ours may differ, and how late what it answers with may be."""
 
-def read_back(stored: Product | None, read: Product) -> Product:
+
+def read_back(stored: Product | None, read: Product, asked_ns: int) -> Product:
     """`stored` with what was read whole from Shopify, which may be older than what webhooks told.
 
     What webhooks never tell (texts, prices of markets, metafields) is taken as it was read, unless
-    a newer version was read before: single products are read while an export is made.
+    a newer version was read before: single products are read while an export is made. What was
+    thought to be gone and is there when Shopify is asked later, at `asked_ns`, is not gone.
     """
     read = msgspec.structs.replace(read, read_ns=read.updated_ns)
     if stored is None:
         return read
     if stored.status == GONE:
-        return stored
+        return read if is_outlived(stored, asked_ns) else stored
     if read.read_ns < stored.read_ns:
         return _with_levels_of(stored, read)
     known = {one.variant_id: one for one in stored.variants}
@@ -128,6 +132,11 @@ def gone(stored: Product | None, product_id: str, deleted_ns: int) -> Product:
     """The record of a product that the shop no longer has."""
     updated_ns = max(deleted_ns, stored.updated_ns if stored else 0)
     return Product(product_id=product_id, status=GONE, published=False, updated_ns=updated_ns)
+
+
+def is_outlived(tombstone: Product, told_ns: int) -> bool:
+    """Whether what was told of a product at `told_ns` is surely newer than its being gone."""
+    return told_ns > tombstone.updated_ns + CLOCKS_DIFFER_NS
 
 
 def needs_reading(

@@ -12,9 +12,11 @@ from libs.bus.commit_log import Entry
 from libs.bus.jetstream_log import JetStreamLog
 from libs.ids import RandomIds
 from sandbox.shopify.catalog_changes import Changes
+from sandbox.shopify.catalog_model import Product
 from sandbox.shopify.catalog_plan import CatalogPlan
 from services.catalog import keys, records
 from services.catalog.domain.states import SyncKind, SyncPhase
+from services.catalog.engine import Engine
 from services.catalog.runs import queued
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House
 
@@ -58,6 +60,42 @@ async def test_what_changed_just_before_a_full_sync_and_is_gone_is_read_and_take
         await house.rested(engine)
 
         assert await house.equal()
+
+
+async def test_what_an_export_left_out_comes_back_with_the_next(house: House) -> None:
+    shop = house.stock(PLAN)
+    async with house.running() as engine:
+        await house.rested(engine)
+        lost = await _left_out(house, engine)
+
+        shop.add(lost)
+        await engine.start(SHOP, SyncKind.FULL)
+        await house.rested(engine)
+
+        assert await house.equal()
+
+
+async def test_what_an_export_left_out_comes_back_when_the_shop_tells_of_it(house: House) -> None:
+    shop = house.stock(PLAN)
+    async with house.running() as engine:
+        await house.rested(engine)
+        lost = await _left_out(house, engine)
+
+        shop.add(lost)
+        changes = Changes(shop, Random(3))
+        await house.told(changes._updated(changes._touched(lost, now_s() + 1), now_s(), "text"))
+
+        assert await house.equal()
+
+
+async def _left_out(house: House, engine: Engine) -> Product:
+    """A product that a full sync has taken out, because the export did not have it."""
+    product = next(reversed(house.shelf.products.values()))
+    house.shelf.remove(product.number)
+    await engine.start(SHOP, SyncKind.FULL)
+    await house.rested(engine)
+    assert await house.equal()
+    return product
 
 
 async def _broken_off(house: House) -> None:

@@ -33,7 +33,7 @@ def levels(found: Product) -> dict[str, int | None]:
 
 
 def test_a_product_read_back_is_taken_where_nothing_is_known() -> None:
-    assert merging.read_back(None, product()) == product(read_ns=100)
+    assert merging.read_back(None, product(), 900) == product(read_ns=100)
 
 
 def test_an_older_read_does_not_overwrite_a_newer_webhook() -> None:
@@ -43,7 +43,7 @@ def test_an_older_read_does_not_overwrite_a_newer_webhook() -> None:
         variants=(variant(prices={"FR": MarketPrice(Money(900, "EUR"))}, weight="2"),),
     )
 
-    found = merging.read_back(told, read)
+    found = merging.read_back(told, read, 900)
 
     assert found.title == "New lamp"
     assert found.texts == {"fr": Text("Lampe")}
@@ -61,15 +61,15 @@ def test_an_export_that_is_older_than_a_read_of_the_product_alone_changes_none_o
         updated_ns=200,
     )
 
-    found = merging.read_back(merging.read_back(told, read), exported)
+    found = merging.read_back(merging.read_back(told, read, 900), exported, 900)
 
-    assert found == merging.read_back(told, read)
+    assert found == merging.read_back(told, read, 900)
 
 
 def test_stock_that_only_an_older_read_knows_of_is_taken_all_the_same() -> None:
     read = product(updated_ns=200, variants=(variant(levels=(Level("L1", 4, 200),)),))
 
-    found = merging.read_back(merging.read_back(None, read), product())
+    found = merging.read_back(merging.read_back(None, read, 900), product(), 900)
 
     assert levels(found) == {"L1": 4, "L2": 3}
 
@@ -78,7 +78,7 @@ def test_a_newer_read_replaces_an_older_webhook_but_not_newer_stock() -> None:
     told = product(variants=(variant(levels=(Level("L1", 0, 300), Level("L2", 3, 100))),))
     read = product(title="Read", updated_ns=200)
 
-    found = merging.read_back(told, read)
+    found = merging.read_back(told, read, 900)
 
     assert found.title == "Read"
     assert levels(found) == {"L1": 0, "L2": 3}
@@ -111,8 +111,17 @@ def test_a_disconnect_without_a_time_holds_until_the_location_is_told_of_again()
 def test_a_product_that_is_gone_does_not_come_back_by_an_old_read() -> None:
     gone = merging.gone(product(), "1", 500)
 
-    assert merging.read_back(gone, product(updated_ns=900)) == gone
+    assert merging.read_back(gone, product(), 400) == gone
+    assert merging.read_back(gone, product(), 500 + merging.CLOCKS_DIFFER_NS) == gone
     assert gone.updated_ns == 500
+
+
+def test_a_product_that_was_wrongly_thought_gone_comes_back_by_a_later_read() -> None:
+    gone = merging.gone(product(), "1", 500)
+
+    found = merging.read_back(gone, product(), 501 + merging.CLOCKS_DIFFER_NS)
+
+    assert found == product(read_ns=100)
 
 
 def test_tracking_is_followed() -> None:
