@@ -195,7 +195,8 @@ class Intake:
         item_id = level.inventory_item_id
         product_id = book.product_of(item_id)
         if product_id is None:
-            # A product that is not known yet: it is read from Shopify with all its stock.
+            # A product that is not known yet: whatever makes it known reads its stock, too, and a
+            # full sync has what was told meanwhile told once more.
             self._unknown.value += 1
             return
         known = Level(

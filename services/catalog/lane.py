@@ -18,6 +18,7 @@ from services.catalog.adapters.connections import catalog_settings
 from services.catalog.book import ShopBook
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.ports import ShopFacts
+from services.catalog.retold import StockRetold
 from services.catalog.shop_work import CANCEL_AGAIN_S, Means, ShopWork, over
 from tidewire.commerce.v1 import shop_pb2
 from tidewire.connections.v1.connection_pb2 import CONNECTION_KIND_TIKTOK_CATALOG
@@ -120,6 +121,8 @@ class LaneWork:
         self._number = number
         self._means = means
         self._sending = means.sending(is_owner)
+        self._intake = means.intake(self, self._wants)
+        self._retold = StockRetold(means.nats, self._intake.handle)
         self._shops: dict[str, ShopWork] = {}
         self._changed = asyncio.Event()
         self._consumer: Consumer | None = None
@@ -180,8 +183,7 @@ class LaneWork:
         ]
         try:
             await self._refresh()
-            handler = self._means.intake(self, self._wants)
-            spec = intake.products(self._number, handler, self._means.policy)
+            spec = intake.products(self._number, self._intake, self._means.policy)
             self._consumer = Consumer(self._means.nats, spec, self._means.clock)
             if self._is_stopping:
                 self._consumer.stop()
@@ -239,7 +241,7 @@ class LaneWork:
         for handle, catalogs in wanted.items():
             shop = self._shops.get(handle)
             if shop is None:
-                shop = ShopWork(handle, self._means, self._sending, self._gave_up)
+                shop = ShopWork(handle, self._means, self._sending, self._retold, self._gave_up)
                 # Known before it begins: what it has begun is ended where it cannot go on.
                 self._shops[handle] = shop
                 await shop.begin(catalogs)

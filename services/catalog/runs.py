@@ -68,12 +68,13 @@ class ShopRuns:
         facts_read: Callable[[ShopFacts], None],
         is_at_rest: Callable[[float], bool],
         before_end: Callable[[], Awaitable[None]],
+        retell_stock: Callable[[int], Awaitable[None]],
     ) -> None:
         """Nothing is done yet.
 
         `facts_read` is told what Shopify says of the shop, `is_at_rest` tells whether nothing that
         can be sent waits since a moment, and `before_end` is awaited before a sync is said to have
-        ended.
+        ended. `retell_stock` puts the stock that was told since a moment to the book once more.
         """
         self._book = book
         self._means = means
@@ -81,6 +82,7 @@ class ShopRuns:
         self._facts_read = facts_read
         self._is_at_rest = is_at_rest
         self._before_end = before_end
+        self._retell_stock = retell_stock
         self._kept: Kept[Run | None] = Kept(None, 0)
         self._told_s = 0.0
         self._ended_operation = asyncio.Event()
@@ -163,6 +165,7 @@ class ShopRuns:
                 self._facts_read(await self._means.shopify.shop(self._book.handle))
                 as_begun = compared_as()
                 await self._read_all()
+            await self._retell_stock(self._current().begun_ns - CLOCKS_DIFFER_NS)
         else:
             as_begun = compared_as()
             await self._update(phase=SyncPhase.COMPARING, products_done=0)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -28,6 +29,7 @@ from services.catalog.pauses import pause
 from services.catalog.ports import ShopFacts, Wanted
 from services.catalog.reading import Rereader
 from services.catalog.records import ShopRecord, Status
+from services.catalog.retold import StockRetold
 from services.catalog.reviewer import Reviewer
 from services.catalog.runs import ShopRuns
 from services.catalog.sender import Sender
@@ -67,6 +69,7 @@ class ShopWork:
         handle: str,
         means: Means,
         sending: sender.Means,
+        retold: StockRetold,
         gave_up: Callable[[BaseException], None],
     ) -> None:
         self.handle = handle
@@ -89,6 +92,7 @@ class ShopWork:
                 one.is_at_rest(since_s) for one in self.senders.values()
             ),
             before_end=self._tell_all,
+            retell_stock=partial(retold.since, handle),
         )
         self._means = means
         self._sending = sending

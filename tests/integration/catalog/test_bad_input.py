@@ -93,21 +93,6 @@ async def test_a_product_of_2048_variants_is_read_whole_and_never_cut_to_its_web
         assert sum(one.kind == "delete" for one in house.submits()) == deletes == 0
 
 
-async def test_stock_of_a_product_that_is_not_known_yet_is_not_lost(house: House) -> None:
-    shop = house.stock(PLAN)
-    async with house.running() as engine:
-        await house.rested(engine)
-        changes = Changes(shop, Random(3))
-        created = changes.add_product(now_s())
-        changes._numbers = [next(reversed(shop.products))]
-        levels = [changes.change_stock(now_s())[0] for _ in range(3)]
-
-        await house.told(levels)
-        await house.told(created)
-
-        assert await house.equal()
-
-
 async def test_stock_that_is_told_again_late_does_not_undo_what_is_newer(house: House) -> None:
     shop = house.stock(PLAN)
     async with house.running() as engine:

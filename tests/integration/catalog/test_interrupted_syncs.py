@@ -6,19 +6,26 @@ from random import Random
 from typing import Final
 
 import msgspec
+import pytest
 
+from libs import metric_names
 from libs.bus import subjects
 from libs.bus.commit_log import Entry
 from libs.bus.jetstream_log import JetStreamLog
 from libs.ids import RandomIds
+from sandbox.shopify.catalog_bodies import inventory_item_body, inventory_level_body
 from sandbox.shopify.catalog_changes import Changes
-from sandbox.shopify.catalog_model import Product
+from sandbox.shopify.catalog_model import Product, Variant
 from sandbox.shopify.catalog_plan import CatalogPlan
+from sandbox.shopify_admin.access import STATIC
+from sandbox.shopify_admin.bulk import Operation
+from sandbox.shopify_admin.bulk_script import BulkSettings
 from services.catalog import keys, records
 from services.catalog.domain.states import SyncKind, SyncPhase
 from services.catalog.engine import Engine
 from services.catalog.runs import queued
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House
+from tests.integration.ingest.harness import eventually
 
 PLAN: Final = CatalogPlan(shop=DOMAIN, variants=60, odd=())
 
@@ -60,6 +67,80 @@ async def test_what_changed_just_before_a_full_sync_and_is_gone_is_read_and_take
         await house.rested(engine)
 
         assert await house.equal()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_stock_alone_that_is_told_while_a_new_shop_is_exported_is_not_lost(
+    house: House, *, restarts: bool
+) -> None:
+    sold = next(one for one in house.stock(PLAN).variants.values() if one.quantity > 0)
+    sold.inventory_policy = "DENY"
+    _hold_exports(house)
+    async with house.running() as engine:
+        export = await _written(house)
+        await _sold_out(house, sold)
+        if not restarts:
+            export.cancelled.set()
+            await house.rested(engine)
+            assert await house.equal()
+    export.cancelled.set()
+
+    async with house.running() as engine:
+        await house.rested(engine)
+
+        assert await house.equal()
+
+
+async def test_that_an_item_is_no_longer_counted_is_not_lost_while_a_new_shop_is_exported(
+    house: House,
+) -> None:
+    item, other = list(house.stock(PLAN).items.values())[:2]
+    item.variant.inventory_policy = "DENY"
+    for level in item.levels:
+        level.available = 0
+    _hold_exports(house)
+    async with house.running() as engine:
+        export = await _written(house)
+        item.tracked, item.updated_at_s = False, now_s()
+        await house.tell("inventory_items/update", inventory_item_body(item))
+        # Levels are read behind it, so it has been read when they have.
+        await _sold_out(house, other.variant)
+        export.cancelled.set()
+        await house.rested(engine)
+
+        assert await house.equal()
+
+
+def _hold_exports(house: House) -> None:
+    """Exports are written at once, and end when their `cancelled` is set."""
+    house.shopify.bulk.configure(DOMAIN, BulkSettings(duration_s=600.0))
+
+
+async def _written(house: House) -> Operation:
+    """The export of the shop when all of it is written."""
+    found: list[Operation] = []
+
+    async def written() -> bool:
+        found[:] = house.shopify.bulk.of(DOMAIN, STATIC)
+        return any(one.output and one.output.size_bytes for one in found)
+
+    await eventually(written, "Shopify has written the export")
+    (operation,) = found
+    assert not operation.is_over
+    return operation
+
+
+async def _sold_out(house: House, variant: Variant) -> None:
+    """Nothing is left of it, and only its levels say so; they are read, and of nothing known."""
+    for level in variant.item.levels:
+        level.available, level.updated_at_s = 0, now_s()
+        await house.tell("inventory_levels/update", inventory_level_body(level))
+    unknown = house.metrics.counter(metric_names.CATALOG_LEVELS_UNKNOWN)
+
+    async def read() -> bool:
+        return unknown.value == len(variant.item.levels)
+
+    await eventually(read, "the levels are read, and of no product that is known")
 
 
 async def test_what_an_export_left_out_comes_back_with_the_next(house: House) -> None:

@@ -78,7 +78,7 @@ class Shopify:
 
 
 def runs_of(rig: Rig, shopify: Shopify) -> ShopRuns:
-    async def nothing() -> None:
+    async def nothing(*_: object) -> None:
         return None
 
     means = Means(
@@ -97,6 +97,7 @@ def runs_of(rig: Rig, shopify: Shopify) -> ShopRuns:
         facts_read=lambda _: None,
         is_at_rest=lambda _: True,
         before_end=nothing,
+        retell_stock=nothing,
     )
 
 
