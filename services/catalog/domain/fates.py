@@ -110,6 +110,7 @@ def _taken(was: SyncItem, end: Settled, now_ns: int) -> SyncItem:
         availability=end.sent.availability,
         accepted_ns=now_ns,
         refused=0,
+        refused_issues=(),
         maybe=False,
         again=False,
     )
@@ -130,7 +131,9 @@ def _taken(was: SyncItem, end: Settled, now_ns: int) -> SyncItem:
 
 def _refused(was: SyncItem, end: Settled, now_ns: int) -> SyncItem | None:
     # An earlier request with it may have arrived all the same, so `maybe` stands.
-    refused = msgspec.structs.replace(was, refused=end.sent.digest, again=False)
+    refused = msgspec.structs.replace(
+        was, refused=end.sent.digest, refused_issues=end.issues, again=False
+    )
     if was.wanted == end.sent.digest:
         return msgspec.structs.replace(
             refused, state=ItemState.REFUSED, issues=end.issues, changed_ns=now_ns

@@ -68,6 +68,8 @@ class SyncItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reviewed_ns: int = 0
     kept: bool = False
     """TikTok would not take it out: not asked again before the product is compared anew."""
+    refused_issues: tuple[SyncIssue, ...] = ()
+    """Why what is `refused` was; `issues` may be of another version by now."""
 
     @property
     def is_in_catalog(self) -> bool:
@@ -171,11 +173,12 @@ def _afresh(was: SyncItem) -> SyncItem:
     """An item before it is compared anew: what was given up may be tried again."""
     if was.kept:
         was = msgspec.structs.replace(was, kept=False)
+    if any(one.code == MAPPING_FAILED for one in was.refused_issues):
+        was = msgspec.structs.replace(was, refused=0, refused_issues=())
     issues = tuple(one for one in was.issues if one.code != MAPPING_FAILED)
     if len(issues) == len(was.issues):
         return was
-    refused = 0 if was.state == ItemState.REFUSED else was.refused
-    return msgspec.structs.replace(was, issues=issues, refused=refused)
+    return msgspec.structs.replace(was, issues=issues)
 
 
 def unmapped(before: SyncProduct, now_ns: int) -> SyncProduct:
@@ -208,6 +211,7 @@ def _unmapped(was: SyncItem, now_ns: int) -> SyncItem:
         was,
         state=ItemState.REFUSED,
         refused=was.wanted,
+        refused_issues=(issue,),
         again=False,
         issues=(issue,),
         changed_ns=now_ns,
@@ -232,8 +236,8 @@ def _wanted(
         again=again,
     )
     if changed.wanted == changed.refused:
-        state = ItemState.REFUSED
-    elif changed.wanted != changed.accepted or changed.maybe:
+        return _refused_again(was, changed, now_ns)
+    if changed.wanted != changed.accepted or changed.maybe:
         state = ItemState.PENDING
     else:
         # TikTok has it as it should be; what its review says stands.
@@ -242,6 +246,15 @@ def _wanted(
         # What was wrong with it was wrong with what it was.
         changed = msgspec.structs.replace(changed, state=state, issues=(), changed_ns=now_ns)
     return changed
+
+
+def _refused_again(was: SyncItem, changed: SyncItem, now_ns: int) -> SyncItem:
+    """An item that is as it was when it was refused, for the reasons that were given then."""
+    if was.state == ItemState.REFUSED and was.wanted == changed.wanted:
+        return changed
+    return msgspec.structs.replace(
+        changed, state=ItemState.REFUSED, issues=changed.refused_issues, changed_ns=now_ns
+    )
 
 
 def _unfit(was: SyncItem, refusal: Refusal, inventory_item_id: str, now_ns: int) -> SyncItem:

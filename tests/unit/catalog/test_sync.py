@@ -18,7 +18,14 @@ from services.catalog.domain.fates import (
 )
 from services.catalog.domain.items import Mapped, Refusal
 from services.catalog.domain.states import IssueSource, ItemState
-from services.catalog.domain.sync import Encoded, SyncIssue, SyncItem, SyncProduct, planned
+from services.catalog.domain.sync import (
+    Encoded,
+    SyncIssue,
+    SyncItem,
+    SyncProduct,
+    planned,
+    unmapped,
+)
 from tests.unit.catalog.items_of import item
 
 WARNING = SyncIssue(IssueSource.TIKTOK, False, "", "age_group", "Invalid value")  # noqa: FBT003  # a row
@@ -99,6 +106,39 @@ def test_a_refused_item_is_tried_again_only_when_it_has_changed() -> None:
     assert only(mended, "A").waits_for_upload
     assert only(mended, "A").state == ItemState.PENDING
     assert only(mended, "A").issues == ()
+
+
+def test_an_item_that_is_again_as_tiktok_refused_it_says_why_whatever_came_between() -> None:
+    refused = end(plan(None, {"A": 7}), "A", Fate.REFUSED, ERROR)
+    other = plan(refused, {"A": 8}, at=30)
+    unfit = plan(refused, {}, unfit=("A",), at=30)
+    # TikTok's answer comes when the item is another already.
+    changed = plan(plan(None, {"A": 7}), {"A": 8})
+    late = settled(changed, [Settled(Sent("1", "A", 7, 1), Fate.REFUSED, (ERROR,))], 20)
+
+    for between in (other, unfit, late):
+        back = only(plan(between, {"A": 7}, at=40), "A")
+
+        assert (back.state, back.issues, back.changed_ns) == (ItemState.REFUSED, (ERROR,), 40)
+        assert not back.waits_for_upload
+
+
+def test_what_was_refused_and_is_taken_later_is_refused_no_more() -> None:
+    refused = end(plan(None, {"A": 7}), "A", Fate.REFUSED, ERROR)
+    taken = end(plan(refused, {"A": 8}, at=30), "A", Fate.TAKEN)
+
+    back = only(plan(taken, {"A": 7}, at=40), "A")
+
+    assert back.waits_for_upload
+    assert back.issues == back.refused_issues == ()
+
+
+def test_what_could_not_be_made_is_tried_again_whatever_came_between() -> None:
+    failed = unmapped(plan(None, {"A": 7}), 20)
+    assert not only(failed, "A").waits_for_upload
+
+    for between in (failed, plan(failed, {}, unfit=("A",), at=30)):
+        assert only(plan(between, {"A": 7}, at=40), "A").waits_for_upload
 
 
 def test_a_refusal_of_a_change_leaves_the_older_version_in_the_catalog() -> None:
