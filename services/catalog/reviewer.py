@@ -13,7 +13,7 @@ from services.catalog.book import ShopBook
 from services.catalog.comparing import Catalog
 from services.catalog.domain.feed_log import Review
 from services.catalog.domain.states import IssueSource, ItemState
-from services.catalog.domain.sync import TAKEN, SyncIssue, SyncItem
+from services.catalog.domain.sync import NOT_TO_BE_HAD, TAKEN, SyncIssue, SyncItem
 from services.catalog.ports import Gatekeeper, TikTokCatalog
 from services.catalog.store import SyncStore
 
@@ -23,12 +23,17 @@ _PRODUCTS_AT_ONCE: Final = 200
 _MISSING_AFTER_NS: Final = 3_600 * 1_000_000_000
 """What TikTok took so long ago and does not show has been lost there; it is sent again."""
 
-_ENDED: Final = frozenset({ItemState.LIVE, ItemState.REJECTED})
 _STATES: Final = {
     "processing": ItemState.IN_REVIEW,
     "approved": ItemState.LIVE,
     "rejected": ItemState.REJECTED,
 }
+
+_OUT_OF_STOCK: Final = "TikTok approved it, and does not advertise it while it cannot be had"
+_NOT_USABLE: Final = (
+    "TikTok approved it, and does not say that it can be advertised: look at its status in Catalog"
+    " Manager"
+)
 
 Found = dict[str, tuple[ItemState | None, tuple[SyncIssue, ...]]]
 
@@ -96,7 +101,7 @@ class Reviewer:
         await self._book.reviewed(settings.connection_id, found, asked_ns)
         for product_id, kept in stored.items():
             record = kept.record
-            if record is None or _is_over(record.items, found):
+            if record is None or _are_found(record.items, found):
                 self._catalog.waiting.looked_at(product_id)
 
 
@@ -107,9 +112,13 @@ def judged(items: Mapping[str, SyncItem], reviews: Iterable[Review], now_ns: int
         state = _STATES.get(review.status)
         if state is None or review.sku_id not in items:
             continue
+        reasons = review.reasons
+        if state is ItemState.LIVE and not review.is_usable:
+            state = ItemState.ACCEPTED
+            reasons = (_why_not_live(items[review.sku_id]),)
         is_error = state is ItemState.REJECTED
         issues = tuple(
-            SyncIssue(IssueSource.REVIEW, is_error, "", "", reason) for reason in review.reasons
+            SyncIssue(IssueSource.REVIEW, is_error, "", "", reason) for reason in reasons
         )
         found[review.sku_id] = (state, issues)
     for sku_id, item in items.items():
@@ -118,9 +127,9 @@ def judged(items: Mapping[str, SyncItem], reviews: Iterable[Review], now_ns: int
     return found
 
 
-def _is_over(items: Sequence[SyncItem], found: Found) -> bool:
-    return all(
-        one.sku_id in found and found[one.sku_id][0] in _ENDED
-        for one in items
-        if one.state in TAKEN
-    )
+def _are_found(items: Sequence[SyncItem], found: Found) -> bool:
+    return all(one.sku_id in found for one in items if one.state in TAKEN)
+
+
+def _why_not_live(item: SyncItem) -> str:
+    return _OUT_OF_STOCK if item.availability in NOT_TO_BE_HAD else _NOT_USABLE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.catalog.domain.states import ItemState
-from services.catalog.domain.sync import SyncItem, SyncProduct
+from services.catalog.domain.sync import NOT_TO_BE_HAD, SyncItem, SyncProduct
 from services.catalog.mapper import digest_of
 
 
@@ -81,5 +81,7 @@ def _wrong_record(one: SyncItem, raw: bytes | None) -> Iterator[str]:
         yield f"{one.sku_id} is recorded as taken in another version than TikTok has"
     if one.maybe or one.wanted != one.accepted:
         yield f"{one.sku_id} is recorded as {state.name}, still to be sent"
-    if state is not ItemState.LIVE:
+    if state is not (ItemState.ACCEPTED if one.availability in NOT_TO_BE_HAD else ItemState.LIVE):
         yield f"{one.sku_id} is recorded as {state.name} and TikTok approved it"
+    if one.is_under_review:
+        yield f"{one.sku_id} is still to be reviewed, as far as the records go"

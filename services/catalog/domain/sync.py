@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from services.catalog.domain.items import Mapped, Refusal
+from services.catalog.domain.items import Availability, Mapped, Refusal
 from services.catalog.domain.states import IssueSource, ItemState
 
 RESEND_AFTER_S: Final = 7 * 86_400
@@ -25,6 +25,11 @@ TAKEN: Final = frozenset(
     {ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW, ItemState.LIVE, ItemState.REJECTED}
 )
 """TikTok has the item as it should be; what its review says of it comes on top."""
+
+
+UNDER_REVIEW: Final = frozenset({ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW})
+NOT_TO_BE_HAD: Final = frozenset({Availability.OUT_OF_STOCK, Availability.DISCONTINUED})
+"""Nothing of it is advertised, however good it is."""
 
 
 MAPPING_FAILED: Final = "mapping_failed"
@@ -85,6 +90,17 @@ class SyncItem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     @property
     def waits_for_delete(self) -> bool:
         return self.wanted == 0 and self.is_in_catalog and not self.kept
+
+    @property
+    def is_under_review(self) -> bool:
+        """Whether TikTok's review may still say something new of it, as it is.
+
+        What is approved and not to be had is live as soon as it is sent with stock, and not before.
+        """
+        is_approved = self.state == ItemState.ACCEPTED and self.reviewed_ns > 0
+        return self.state in UNDER_REVIEW and not (
+            is_approved and self.availability in NOT_TO_BE_HAD
+        )
 
     @property
     def is_urgent(self) -> bool:

@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from services.catalog.domain.states import ItemState
 from services.catalog.domain.sync import TAKEN, SyncProduct
-
-_UNDER_REVIEW: Final = frozenset({ItemState.ACCEPTED, ItemState.WARNED, ItemState.IN_REVIEW})
 
 
 class Act(StrEnum):
@@ -54,6 +51,7 @@ class Waiting:
         self._totals = _Totals()
         self._last = Act.DELETE
         self._unseen: dict[str, None] = {}
+        self._under_review: set[str] = set()
 
     @property
     def uploads(self) -> int:
@@ -101,8 +99,7 @@ class Waiting:
 
     def looked_at(self, product_id: str) -> None:
         """A product was looked at: no more where the reviews of all its items have ended."""
-        _, states = self._known.get(product_id, ((), ()))
-        if not any(state in _UNDER_REVIEW for state in states):
+        if product_id not in self._under_review:
             self._unseen.pop(product_id, None)
 
     @property
@@ -124,7 +121,8 @@ class Waiting:
         for sku_id, state in zip(ids, states, strict=True):
             self._owners[sku_id] = product_id
             self._totals.states[state] += 1
-        if any(state in _UNDER_REVIEW for state in states):
+        if any(one.is_under_review for one in record.items):
+            self._under_review.add(product_id)
             self._unseen.setdefault(product_id)
         uploads = sum(one.waits_for_upload for one in record.items)
         deletes = sum(one.waits_for_delete for one in record.items)
@@ -167,6 +165,7 @@ class Waiting:
 
     def _forget(self, product_id: str) -> None:
         ids, states = self._known.pop(product_id, ((), ()))
+        self._under_review.discard(product_id)
         for sku_id in ids:
             if self._owners.get(sku_id) == product_id:
                 del self._owners[sku_id]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from services.catalog.domain.feed_log import Review
-from services.catalog.domain.states import ItemState
+from services.catalog.domain.states import IssueSource, ItemState
 from services.catalog.ports import Held
 from services.catalog.reviewer import Reviewer
 from tests.unit.catalog.engine_parts import ID, Rig, shoe
+from tests.unit.catalog.goods import product, variant
 from tests.unit.catalog.test_book import taken
 
 HOUR_S = 3600
@@ -70,6 +71,50 @@ async def test_a_review_of_an_older_version_is_not_taken_for_the_newer_one() -> 
     await reviewed(rig, Review("SHOE-1", "approved", True))  # noqa: FBT003
 
     assert rig.record().items[0].state == ItemState.LIVE
+
+
+async def test_what_is_approved_and_cannot_be_advertised_is_not_called_live() -> None:
+    rig = await with_taken()
+    unusable = Review("SHOE-1", "approved", False)  # noqa: FBT003  # a row
+    await reviewed(rig, unusable)
+
+    (item,) = rig.record().items
+    (issue,) = item.issues
+    assert (item.state, issue.source, issue.is_error) == (
+        ItemState.ACCEPTED,
+        IssueSource.REVIEW,
+        False,
+    )
+    assert "Catalog Manager" in issue.text
+
+    await reviewed(rig, Review("SHOE-1", "approved", True))  # noqa: FBT003
+
+    (item,) = rig.record().items
+    assert (item.state, item.issues) == (ItemState.LIVE, ())
+
+
+async def test_what_is_approved_and_out_of_stock_is_asked_about_when_it_is_back() -> None:
+    rig = Rig()
+    await rig.opened()
+    gone, back = (product(variant(quantity=count, sku="SHOE-1")) for count in (0, 5))
+    await rig.has(gone)
+    await rig.book.settle(ID, taken(rig))
+    rig.clock.advance(1)
+    await reviewed(rig, Review("SHOE-1", "processing", False))  # noqa: FBT003
+    await reviewed(rig, Review("SHOE-1", "approved", False))  # noqa: FBT003
+    (item,) = rig.record().items
+    assert item.state == ItemState.ACCEPTED
+    assert "cannot be had" in item.issues[0].text
+
+    await reviewed(rig)
+    assert len(rig.tiktok.asked) == 2, "nothing new can be said of it"
+    await rig.has(back)
+    await rig.book.settle(ID, taken(rig))
+    rig.clock.advance(1)
+    await reviewed(rig, Review("SHOE-1", "approved", True))  # noqa: FBT003
+
+    (item,) = rig.record().items
+    assert (item.state, item.issues) == (ItemState.LIVE, ())
 
 
 async def test_a_held_catalog_is_not_asked_about() -> None:
