@@ -423,7 +423,7 @@ def _of_this_sync(found: Sequence[BulkState], former_operation_id: str) -> list[
 
 def _read_back(known: Product | None, read: Product, asked_ns: int, current: set[str]) -> Product:
     """What an export says; `current` loses those that have changed since it was made."""
-    if known is not None and known.updated_ns > read.updated_ns:
+    if merging.is_behind(known, read, asked_ns):
         # What a webhook has had read anew is to be read all the same.
         current.discard(read.product_id)
     return merging.read_back(known, read, asked_ns)

@@ -52,6 +52,20 @@ def read_back(stored: Product | None, read: Product, asked_ns: int) -> Product:
     )
 
 
+def is_behind(stored: Product | None, read: Product | None, asked_ns: int) -> bool:
+    """Whether what Shopify answered is older than what it has told already.
+
+    A product that it does not have may be one that it has just made.
+    """
+    if stored is None:
+        return False
+    if stored.status == GONE:
+        return read is not None and not is_outlived(stored, asked_ns)
+    if read is None:
+        return stored.updated_ns + CLOCKS_DIFFER_NS > asked_ns
+    return stored.updated_ns > read.updated_ns
+
+
 def _with_levels_of(stored: Product, read: Product) -> Product:
     """`stored` with the stock that an older read knows of and it does not."""
     levels = {one.variant_id: one for one in read.variants}

@@ -223,6 +223,64 @@ async def test_a_product_that_cannot_be_read_does_not_keep_the_others_waiting() 
     assert rig.record("1").reread
 
 
+async def test_a_product_that_shopify_tells_older_than_it_was_told_is_read_again() -> None:
+    rig = Rig()
+    await rig.opened()
+    shopify = Shopify([shoe("1", updated_ns=100), shoe("2")])
+    await rig.has(shoe("1", title="New", updated_ns=200), shoe("2"), lacking={"1", "2"})
+    reader = Rereader(rig.book, shopify, rig.clock)
+    await read(reader, rig, lambda: not rig.record("2").reread)
+    assert shopify.reads == ["1", "2"], "nobody waits for it"
+    assert rig.record("1").reread
+
+    shopify.has = [shoe("1", title="New", updated_ns=200)]
+    await read(reader, rig, lambda: not rig.record("1").reread)
+
+    assert shopify.reads == ["1", "2", "1"]
+
+
+async def test_a_product_that_shopify_always_tells_older_is_read_five_times() -> None:
+    rig = Rig()
+    await rig.opened()
+    shopify = Shopify([shoe("1", updated_ns=100)])
+    await rig.has(shoe("1", updated_ns=200), lacking={"1"})
+    begun_s = rig.clock.now_s
+
+    await read(Rereader(rig.book, shopify, rig.clock), rig, lambda: not rig.record().reread)
+
+    assert len(shopify.reads) == 5
+    assert rig.clock.now_s == begun_s + 2 + 4 + 8 + 16
+
+
+async def test_a_product_that_shopify_has_just_made_and_does_not_show_yet_is_not_gone() -> None:
+    rig = Rig()
+    await rig.opened()
+    made = shoe("1", updated_ns=rig.clock.now_ns())
+    await rig.has(made, lacking={"1"})
+    shopify = Shopify()
+    reader = Rereader(rig.book, shopify, rig.clock)
+    await read(reader, rig, lambda: len(shopify.reads) == 2)
+    assert rig.record().items
+
+    shopify.has = [made]
+    await read(reader, rig, lambda: not rig.record().reread)
+
+    assert rig.record().items
+
+
+async def test_a_product_that_could_not_be_read_is_tried_again_after_ten_minutes() -> None:
+    rig = Rig()
+    await rig.opened()
+    shopify = Shopify([shoe("1")], [KeyError("a shape that nobody foresaw")])
+    await rig.has(shoe("1"), lacking={"1"})
+    begun_s = rig.clock.now_s
+
+    await read(Rereader(rig.book, shopify, rig.clock), rig, lambda: not rig.record().reread)
+
+    assert shopify.reads == ["1", "1"]
+    assert rig.clock.now_s == begun_s + 600
+
+
 async def read(reader: Rereader, rig: Rig, holds: object) -> None:
     assert callable(holds)
     task = asyncio.create_task(reader.run(Wanted))
