@@ -19,13 +19,12 @@ from services.catalog import keys, records
 from services.catalog.adapters.connections import catalog_settings
 from services.catalog.basis import Bases
 from services.catalog.domain.explain import explained
-from services.catalog.domain.items import Mapped
 from services.catalog.domain.model import Product
 from services.catalog.domain.settings import CatalogSettings
 from services.catalog.domain.states import IssueSource, ItemState, SyncKind, SyncPhase
 from services.catalog.domain.sync import SyncIssue, SyncItem, SyncProduct
 from services.catalog.gatekeeper import SINK
-from services.catalog.mapper import made_of
+from services.catalog.mapper import Made, made_of
 from services.catalog.ports import TikTokCatalog
 from services.catalog.records import Run, ShopRecord, Status
 from services.catalog.runs import queued
@@ -216,9 +215,9 @@ class Engine:
             )
         )
         fields = (
-            explained(product, variant_id, basis.shop, catalog, item, basis.rates, basis.today)
-            if item is not None
-            else ()
+            ()
+            if made.mapped.excluded
+            else explained(product, variant_id, basis.shop, catalog, item, basis.rates, basis.today)
         )
         digest = made.encoded[item.sku_id].digest if item is not None else 0
         return ExplanationView(
@@ -234,7 +233,7 @@ class Engine:
                 for one in fields
             ),
             item_json=made.bodies[item.sku_id].decode() if item is not None else "",
-            issues=tuple(_mapping_issues(made.mapped, variant_id)),
+            issues=tuple(_mapping_issues(made, variant_id)),
             excluded=made.mapped.excluded,
             is_current=known is not None and digest != 0 and known.accepted == digest,
         )
@@ -378,8 +377,8 @@ def _issue_view(issue: SyncIssue) -> IssueView:
     )
 
 
-def _mapping_issues(mapped: Mapped, variant_id: str) -> Iterator[IssueView]:
-    for refusal in mapped.refusals:
+def _mapping_issues(made: Made, variant_id: str) -> Iterator[IssueView]:
+    for refusal in made.mapped.refusals:
         if refusal.variant_id == variant_id:
             yield IssueView(
                 source=IssueSource.MAPPING,
@@ -388,7 +387,7 @@ def _mapping_issues(mapped: Mapped, variant_id: str) -> Iterator[IssueView]:
                 code=refusal.code,
                 field=refusal.field,
             )
-    for note in mapped.notes:
+    for note in (*made.notes, *made.mapped.notes):
         if note.variant_id in ("", variant_id):
             yield IssueView(
                 source=IssueSource.MAPPING,

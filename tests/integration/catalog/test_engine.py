@@ -100,6 +100,42 @@ async def test_an_item_is_explained_by_its_id_its_sku_and_its_variant(house: Hou
     assert drafted.explanations[0].fields == ()
 
 
+async def test_a_refused_item_is_explained_with_what_it_would_have_been_made_of(
+    house: House,
+) -> None:
+    variant = next(iter(house.stock(PLAN).variants.values()))
+    variant.product.vendor = ""
+    async with house.running() as engine:
+        await house.rested(engine)
+        story = await engine.explain(SHOP, variant.sku or "", ID)
+
+    (told,) = story.explanations
+    fields = {one.field: one for one in told.fields}
+    assert told.status.state is ItemState.REFUSED
+    assert [one.code for one in told.issues if one.is_error] == ["brand_missing"]
+    assert (fields["title"].source_value, fields["title"].value) == (variant.product.title, "")
+    assert fields["brand"].value == ""
+
+
+async def test_what_became_of_a_missing_and_of_a_repeated_sku_is_explained(house: House) -> None:
+    without, first, second = list(house.stock(PLAN).variants.values())[:3]
+    without.sku, second.sku = "", first.sku
+    async with house.running() as engine:
+        await house.rested(engine)
+        stories = [
+            await engine.explain(SHOP, f"{one.number}", ID) for one in (without, first, second)
+        ]
+
+    told = [one.explanations[0] for one in stories]
+    assert [[one.code for one in each.issues] for each in told] == [
+        ["sku_missing"],
+        [],
+        ["sku_repeated"],
+    ]
+    assert not any(one.is_error for each in told for one in each.issues)
+    assert told[2].status.sku_id == f"{first.sku}-{second.number}"
+
+
 async def test_a_shop_without_a_catalog_and_a_catalog_without_a_shop_are_not_found(
     house: House,
 ) -> None:
