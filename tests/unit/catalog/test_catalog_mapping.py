@@ -95,6 +95,16 @@ def test_the_title_says_which_variant_it_is(
     assert item(given).title == expected
 
 
+def test_options_with_slashes_stay_what_they_are_each() -> None:
+    values, title = ("S/M", "Red / Blue"), "S/M / Red / Blue"
+    given = product(variant(option_values=values, title=title), option_names=("Size", "Color"))
+
+    found = item(given)
+
+    assert (found.size, found.color) == values
+    assert found.title == f"Running Shoe - {title}"
+
+
 def test_a_title_of_3000_characters_is_cut_between_words_and_keeps_its_options() -> None:
     found = mapped(product(title="word " * 600))
 
