@@ -5,7 +5,7 @@ Any process answers: what others own it reads from the bucket, as its owner has 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -66,7 +66,9 @@ class Engine:
         clock: Clock,
         ids: Ids,
         api_version: str,
+        owners: Callable[[str], Callable[[str], str | None] | None] = lambda _: None,
     ) -> None:
+        """`owners` tells of a catalog which product an id belongs to, where this process knows."""
         self._store = store
         self._connections = connections
         self._bases = bases
@@ -75,6 +77,7 @@ class Engine:
         self._clock = clock
         self._ids = ids
         self._api_version = api_version
+        self._owners = owners
 
     # -- how it is -----------------------------------------------------------------------------
 
@@ -116,13 +119,31 @@ class Engine:
     async def items(self, connection_id: str, sku_ids: Sequence[str]) -> Sequence[ItemView]:
         """Those items that are known."""
         settings = self._catalog(connection_id)
-        wanted = frozenset(sku_ids)
-        return [
-            _item_view(connection_id, record.product_id, one)
-            async for _, record in self._store.every_sync(settings.shop, connection_id)
-            for one in record.items
-            if one.sku_id in wanted
-        ]
+        wanted = set(sku_ids)
+        found: list[ItemView] = []
+        async for record in self._records(settings, wanted):
+            for one in record.items:
+                if one.sku_id in wanted:
+                    wanted.discard(one.sku_id)
+                    found.append(_item_view(connection_id, record.product_id, one))
+            if not wanted:
+                break
+        return found
+
+    async def _records(
+        self, catalog: CatalogSettings, sku_ids: AbstractSet[str]
+    ) -> AsyncIterator[SyncProduct]:
+        """Those of the items' products, or of all where another process owns the lane."""
+        owner_of = self._owners(catalog.connection_id)
+        if owner_of is None:
+            async for _, record in self._store.every_sync(catalog.shop, catalog.connection_id):
+                yield record
+            return
+        products = {owner for one in sku_ids if (owner := owner_of(one)) is not None}
+        stored = await self._store.syncs(catalog.shop, catalog.connection_id, products)
+        for kept in stored.values():
+            if kept.record is not None:
+                yield kept.record
 
     async def page(
         self, connection_id: str, states: AbstractSet[ItemState], *, size: int, token: str
@@ -177,6 +198,11 @@ class Engine:
         self, shop: str, item: str, catalogs: Sequence[CatalogSettings]
     ) -> tuple[str, str]:
         """The product and the variant that an id, a SKU or a number names."""
+        for one in catalogs:
+            # An id is the usual name: where it is known, nothing has to be searched.
+            is_here = self._owners(one.connection_id) is not None
+            for found in await self.items(one.connection_id, [item]) if is_here else ():
+                return found.product_id, found.variant_id
         for one in catalogs:
             async for _, record in self._store.every_sync(shop, one.connection_id):
                 for each in record.items:

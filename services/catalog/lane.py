@@ -69,6 +69,14 @@ class LanePart:
                 await asyncio.wait_for(self._stopping.wait(), _TRY_EVERY_S)
         await self._lease.release(self._means.nats)
 
+    def owners(self, connection_id: str) -> Callable[[str], str | None] | None:
+        """What tells which product of a catalog an id belongs to; None where it is not here."""
+        for shop in self.work.shops() if self.work else ():
+            catalog = shop.book.catalogs.get(connection_id)
+            if catalog is not None:
+                return catalog.waiting.owner_of
+        return None
+
     def gates_changed(self) -> None:
         """Somebody has shut or opened a gate: whoever waits may look again."""
         for shop in self.work.shops() if self.work else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -83,6 +83,7 @@ async def at_work(
             clock=base.clock,
             ids=base.ids,
             api_version=settings.tiktok_api_version,
+            owners=lambda connection_id: _owners(lanes, connection_id),
         )
         gatekeeper = TikTokGatekeeper(gates, TokenMarks(base.connections), api, base.clock)
         # One for all lanes: what it remembers and how much it does at once is bounded for them all.
@@ -214,6 +215,12 @@ def _lanes(
         LanePart(number, means, Lease(leases, base.clock, f"catalog.lane.{number}", base.ids.new()))
         for number in range(subjects.LANES)
     ]
+
+
+def _owners(lanes: Sequence[LanePart], connection_id: str) -> Callable[[str], str | None] | None:
+    """Which product an id belongs to, where this process owns the lane of the catalog."""
+    found = (lane.owners(connection_id) for lane in lanes)
+    return next((one for one in found if one is not None), None)
 
 
 def _gauges(base: Foundation, lanes: list[LanePart]) -> None:

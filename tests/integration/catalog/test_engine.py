@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from sandbox.shopify.catalog_plan import CatalogPlan
 from sandbox.tiktok.catalog.settings import ReviewRule
 from services.catalog.domain.states import IssueSource, ItemState, SyncKind, SyncPhase
 from services.catalog.engine import Engine
+from services.catalog.store import SyncStore
 from services.catalog.views import ItemView
 from tests.integration.catalog.house import CLOCK, DOMAIN, SHOP, House
 from tests.integration.ingest.harness import eventually
@@ -98,6 +100,29 @@ async def test_an_item_is_explained_by_its_id_its_sku_and_its_variant(house: Hou
     assert told.item_json.encode() == house.items()[variant.sku or ""]
     assert drafted.explanations[0].excluded == "not_active"
     assert drafted.explanations[0].fields == ()
+
+
+async def test_an_item_is_found_without_a_search_by_the_owner_of_its_lane(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = list(house.stock(PLAN).variants.values())[:2]
+    async with house.running() as engine:
+        await house.rested(engine)
+        searched = await elsewhere(engine).items(ID, [second.sku or "", "no such thing"])
+        monkeypatch.setattr(SyncStore, "every_sync", None)
+        looked_up = await engine.items(ID, [second.sku or "", "no such thing"])
+        story = await engine.explain(SHOP, first.sku or "", ID)
+
+    assert looked_up == searched
+    assert [one.variant_id for one in looked_up] == [str(second.number)]
+    assert story.variant_id == str(first.number)
+
+
+def elsewhere(engine: Engine) -> Engine:
+    """The engine of a process that owns no lane."""
+    other = copy(engine)
+    other._owners = lambda _: None
+    return other
 
 
 async def test_a_refused_item_is_explained_with_what_it_would_have_been_made_of(
