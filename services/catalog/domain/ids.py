@@ -72,8 +72,9 @@ class _Giving:
                     variant_id,
                     "sku_repeated",
                     _SKU,
-                    f"Another variant has the SKU {sku!r} too, so this item is called {sku_id!r}."
-                    " Give each variant a SKU of its own: events name it by its SKU.",
+                    f"Another variant has or had the SKU {sku!r} too, so this item is called"
+                    f" {sku_id!r} for as long as its SKU is the same. Give it a SKU of its own:"
+                    " events name it by its SKU.",
                 )
             )
 

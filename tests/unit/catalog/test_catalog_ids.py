@@ -66,10 +66,13 @@ def test_an_id_stays_while_its_sku_does_whatever_becomes_of_the_others() -> None
     before = {"102": "A", "101": "A-101"}
 
     ids, _ = assign_ids(two("A", "A"), CATALOG, before, nobody)
-    alone, _ = assign_ids(product(variant(variant_id="101", sku="A")), CATALOG, before, nobody)
+    alone, notes = assign_ids(product(variant(variant_id="101", sku="A")), CATALOG, before, nobody)
 
     assert ids == before
     assert alone == {"101": "A-101"}
+    assert [one.message.partition(",")[0] for one in notes] == [
+        "Another variant has or had the SKU 'A' too"
+    ]
 
 
 def test_a_changed_sku_changes_the_id() -> None:
