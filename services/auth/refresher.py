@@ -39,6 +39,10 @@ REFRESH_FAILED: Final = "refresh_failed"
 GRANT_EXPIRED: Final = "grant_expired"
 """It has expired, and nothing came with it that could refresh it."""
 
+_LOST: Final = frozenset({"key_unknown", "unsealing_failed"})
+"""What opens no grant a second time either. A data key that a newer version wrote is not among
+them: the next deploy may read it."""
+
 _LOOK_S: Final = 0.1
 """Between looks at an intent of somebody else, while a caller waits."""
 _GONE_FOR_S: Final = 1.0
@@ -171,6 +175,20 @@ class Refresher:
                 self._ended(kept)
                 return kept
 
+    async def unopened(self, kept: KeptGrant, error: ServiceError) -> ServiceError:
+        """The error of a grant that `error` keeps from being opened; stored, if that is for good.
+
+        Raises:
+            ServiceError: as `condemn`.
+        """
+        if error.code in _LOST:
+            kept = await self.condemn(kept.connection_id, kept.record.token_revision, error.code)
+            # Else somebody has connected it anew meanwhile.
+            return needs_person(kept) if kept.record.needs_reauthorization else _failed(kept, 0.0)
+        if error.kind is Kind.PERMANENT:
+            return ServiceError(Kind.AUTH, error.code, f"{kept.connection_id}: {error.message}")
+        return error
+
     async def _existing(self, connection_id: str) -> KeptGrant:
         kept = await self._grants.fresh(connection_id)
         if kept is None:
@@ -265,7 +283,10 @@ class Refresher:
             ConflictError: somebody else was quicker, or took over; what came back was dropped.
             ServiceError: what became of it, once that is stored.
         """
-        old = await self._grants.open(kept)
+        try:
+            old = await self._grants.open(kept)
+        except ServiceError as error:
+            raise await self._note_unopened(kept, error) from error
         mine = await self._grants.write(
             kept.connection_id, self._intended(kept, old), expected=kept.sequence
         )
@@ -308,26 +329,44 @@ class Refresher:
         )
         return kept
 
+    async def _note_unopened(self, kept: KeptGrant, error: ServiceError) -> ServiceError:
+        """As `_note_failure`, before there is an intent of ours: else it is tried without end."""
+        if error.code in _LOST:
+            return await self.unopened(kept, error)
+        record = self._put_off(kept.record, error)
+        try:
+            kept = await self._grants.write(kept.connection_id, record, expected=kept.sequence)
+        except ServiceError:
+            # The store is away: that is what keeps its key from being had.
+            return error
+        return self._counted_failure(kept, error)
+
     async def _note_failure(self, mine: KeptGrant, error: ServiceError) -> ServiceError:
-        record = _copy(mine.record)
+        record = self._put_off(mine.record, error)
         # The number of the try and the hash stay: whoever is next goes on from there.
         record.intent.holder = ""
-        record.failures += 1
-        record.error_code = error.code
-        record.error_message = error.message
         if error.kind is Kind.AUTH:
             record.needs_reauthorization = True
             record.ClearField("retry_at")
-        else:
-            wait_s = self._wait_s(record.failures, error)
-            record.retry_at.FromNanoseconds(self._clock.now_ns() + int(wait_s * 1e9))
         kept = await self._stored(mine, record)
         if error.kind is Kind.AUTH:
             self._count("revoked")
             self._ended(kept)
             return needs_person(kept)
+        return self._counted_failure(kept, error)
+
+    def _put_off(self, old: record_pb2.StoredGrant, error: ServiceError) -> record_pb2.StoredGrant:
+        record = _copy(old)
+        record.failures += 1
+        record.error_code = error.code
+        record.error_message = error.message
+        wait_s = self._wait_s(record.failures, error)
+        record.retry_at.FromNanoseconds(self._clock.now_ns() + int(wait_s * 1e9))
+        return record
+
+    def _counted_failure(self, kept: KeptGrant, error: ServiceError) -> ServiceError:
         self._count("misconfigured" if error.kind is Kind.PERMANENT else "failed")
-        return _failed(kept, (record.retry_at.ToNanoseconds() - self._clock.now_ns()) / 1e9)
+        return _failed(kept, (kept.record.retry_at.ToNanoseconds() - self._clock.now_ns()) / 1e9)
 
     def _wait_s(self, failures: int, error: ServiceError) -> float:
         if error.kind is Kind.PERMANENT:

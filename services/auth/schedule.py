@@ -85,8 +85,10 @@ class Schedule:
         if record.needs_reauthorization:
             return None
         if record.intent.holder:
-            # Killed after the provider has rotated, it may have lost the grant: found out at once.
-            return seconds(self._clock.now_ns()) + _AGAIN_S
+            # Killed after the provider has rotated, it may have lost the grant: found out at once,
+            # or as soon as it may be tried.
+            again_s = seconds(self._clock.now_ns()) + _AGAIN_S
+            return max(again_s, seconds(record.retry_at.ToNanoseconds()))
         if not record.HasField("expires_at"):
             return None
         expires_s = seconds(record.expires_at.ToNanoseconds())

@@ -110,9 +110,16 @@ class Tokens:
         elif kept.record.token_revision != ready[0] or kept.record.needs_reauthorization:
             del self._ready[connection_id]
 
+    async def _grant(self, kept: KeptGrant) -> Grant:
+        """The grant of a record. That it cannot be read is no fault of what it is asked for."""
+        try:
+            return await self._grants.open(kept)
+        except ServiceError as error:
+            raise await self._refresher.unopened(kept, error) from error
+
     async def _opened(self, kept: KeptGrant) -> token_service_pb2.Token:
         record, connection_id = kept.record, kept.connection_id
-        grant = await self._grants.open(kept)
+        grant = await self._grant(kept)
         if not grant.access_token:
             advice = f"{connection_id} has no access token: `tidewire connect` gets one"
             raise ServiceError(Kind.AUTH, ACCESS_TOKEN_MISSING, advice)

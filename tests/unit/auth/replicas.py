@@ -13,6 +13,7 @@ from libs.bus.follow import Follower, MemoryFeed
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from libs.keys import MemoryKeySource
+from libs.keys.port import key_unknown
 from libs.sealing import DataKey
 from libs.settings import Secret
 from libs.telemetry import Metrics
@@ -203,14 +204,31 @@ class PlayedLiveness:
 
 
 class FarKeys(MemoryKeySource):
-    """Keys that are fetched each time; `trouble` is what comes instead."""
+    """Keys that are fetched each time; `trouble` is what comes instead.
+
+    `closed` is what comes instead of the key of something that was sealed, and `opens` counts.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.trouble: ServiceError | None = None
+        self.closed: ServiceError | None = None
+        self.opens = 0
 
     def cached(self, scope: str) -> DataKey | None:
         return None
+
+    def cached_by_id(self, scope: str, key_id: str) -> DataKey | None:
+        return None
+
+    async def by_id(self, scope: str, key_id: str) -> DataKey:
+        self.opens += 1
+        if self.closed is not None:
+            raise self.closed
+        key = super().cached_by_id(scope, key_id)
+        if key is None:
+            raise key_unknown(scope, key_id)
+        return key
 
     async def current(self, scope: str, *, fresh: bool = False) -> DataKey:
         if self.trouble is not None:
