@@ -26,7 +26,7 @@ from libs.errors import Kind, ServiceError, permanent
 from libs.ids import Random, system_random
 from libs.telemetry import Metrics
 from services.auth.domain.grants import Family, Grant
-from services.auth.domain.timing import backoff_s, seconds
+from services.auth.domain.timing import backoff_s, rested_s, seconds
 from services.auth.ports import APP_REFUSED, Grants, KeptGrant, Liveness, Providers
 from services.auth.schedule import Schedule
 from tidewire.auth.v1 import record_pb2
@@ -96,10 +96,13 @@ class Refresher:
         metrics.gauge(metric_names.GRANTS_EXPIRED, self._count_expired)
         grants.subscribe(self._changed)
 
-    async def refreshed(self, connection_id: str, *, newer_than: int) -> KeptGrant:
+    async def refreshed(
+        self, connection_id: str, *, newer_than: int, rest_s: float = 0.0
+    ) -> KeptGrant:
         """The grant with a token newer than that revision; refreshed where nobody has yet.
 
-        However many ask at once, this process refreshes once.
+        However many ask at once, this process refreshes once. The new token is not refreshed again
+        for `rest_s`, unless it is due sooner.
 
         Raises:
             ServiceError: PERMANENT, CONNECTION_UNKNOWN; AUTH, NEEDS_REAUTHORIZATION; RETRYABLE,
@@ -110,7 +113,7 @@ class Refresher:
             # One that is done may not have been taken away yet: to await it again gives nobody a
             # turn who could.
             if task is None or task.done():
-                task = asyncio.create_task(self._refresh(connection_id, newer_than))
+                task = asyncio.create_task(self._refresh(connection_id, newer_than, rest_s))
                 self._under_way[connection_id] = task
                 task.add_done_callback(partial(self._over, connection_id))
             # Shielded: a caller that hangs up must not break off what has reached the provider.
@@ -233,7 +236,7 @@ class Refresher:
         stands_s = self._clock.now_ns() / 1e9 - seconds(intent.begun_at.ToNanoseconds())
         return stands_s < _INTENT_MOST_S and await self._liveness.lives(intent.holder)
 
-    async def _refresh(self, connection_id: str, newer_than: int) -> KeptGrant:
+    async def _refresh(self, connection_id: str, newer_than: int, rest_s: float) -> KeptGrant:
         waiting: Waiting | None = None
         while True:
             kept = await self._existing(connection_id)
@@ -247,7 +250,7 @@ class Refresher:
                 await self._clock.sleep(_LOOK_S)
                 continue
             try:
-                return await self._take_turn(kept)
+                return await self._take_turn(kept, rest_s)
             except ConflictError:
                 self._count("lost")
 
@@ -276,7 +279,7 @@ class Refresher:
             return None
         return Waiting(waiting.sequence, waiting.since_s, gone_s)
 
-    async def _take_turn(self, kept: KeptGrant) -> KeptGrant:
+    async def _take_turn(self, kept: KeptGrant, rest_s: float) -> KeptGrant:
         """Refreshes as the holder of the intent.
 
         Raises:
@@ -294,7 +297,7 @@ class Refresher:
             new = await self._called(kept, old)
         except ServiceError as error:
             raise await self._note_failure(mine, error) from error
-        return await self._note_success(mine, new)
+        return await self._note_success(mine, new, rest_s)
 
     def _intended(self, kept: KeptGrant, old: Grant) -> record_pb2.StoredGrant:
         record = _copy(kept.record)
@@ -317,9 +320,11 @@ class Refresher:
             raise ServiceError(Kind.RETRYABLE, "not_alive", "the lease of this process ran out")
         return await self._providers.of(family).refresh(app, domain_of(kept.connection_id), old)
 
-    async def _note_success(self, mine: KeptGrant, new: Grant) -> KeptGrant:
+    async def _note_success(self, mine: KeptGrant, new: Grant, rest_s: float) -> KeptGrant:
         record = granted(mine.record, self._clock.now_ns())
         await self._sealed(mine.connection_id, new, record)
+        if rest_s:
+            self._let_rest(record, rest_s)
         kept = await self._stored(mine, record)
         self._count("refreshed")
         _log.info(
@@ -328,6 +333,13 @@ class Refresher:
             revision=kept.record.token_revision,
         )
         return kept
+
+    def _let_rest(self, record: record_pb2.StoredGrant, rest_s: float) -> None:
+        granted_s, expires_s = seconds(record.granted_at.ToNanoseconds()), None
+        if record.HasField("expires_at"):
+            expires_s = seconds(record.expires_at.ToNanoseconds())
+        until_s = rested_s(granted_s, expires_s, rest_s)
+        record.retry_at.FromNanoseconds(int(until_s * 1e9))
 
     async def _note_unopened(self, kept: KeptGrant, error: ServiceError) -> ServiceError:
         """As `_note_failure`, before there is an intent of ours: else it is tried without end."""
@@ -466,11 +478,11 @@ def needs_person(kept: KeptGrant) -> ServiceError:
 
 
 def _failed(kept: KeptGrant, wait_s: float) -> ServiceError:
+    why = kept.record.error_code or "it was refreshed or connected a moment ago"
     return ServiceError(
         Kind.RETRYABLE,
         REFRESH_FAILED,
-        f"{kept.connection_id}: {kept.record.error_code or 'the last refresh failed'}; tried again"
-        " by itself",
+        f"{kept.connection_id}: {why}; tried again by itself",
         retry_after_s=max(0.0, wait_s),
     )
 

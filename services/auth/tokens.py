@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
+import structlog
+
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError
 from services.auth.domain.grants import Family, Grant
 from services.auth.domain.timing import margin_s, seconds
 from services.auth.ports import Grants, KeptGrant, Providers
-from services.auth.refresher import Refresher, domain_of, needs_person, unknown
+from services.auth.refresher import (
+    REFRESH_FAILED,
+    Refresher,
+    domain_of,
+    needs_person,
+    unknown,
+)
 from tidewire.auth.v1 import record_pb2, token_service_pb2
 from tidewire.auth.v1.token_service_pb2 import (
     TOKEN_STATE_NEEDS_REAUTHORIZATION,
@@ -18,7 +26,14 @@ from tidewire.auth.v1.token_service_pb2 import (
     TokenState,
 )
 
+_log = structlog.stdlib.get_logger()
+
 ACCESS_TOKEN_MISSING: Final = "access_token_missing"  # noqa: S105  a code
+
+_YOUNG_S: Final = 60.0
+"""Of a token that is younger its provider is asked before it is believed dead."""
+_REST_S: Final = 30.0
+"""Between two refreshes for reports, whoever reports and whatever the provider says."""
 
 
 class Tokens:
@@ -73,20 +88,42 @@ class Tokens:
             raise unknown(connection_id)
         if kept.record.token_revision != revision or kept.record.needs_reauthorization:
             return kept
-        if not kept.record.can_refresh:
-            # Believed only after a question: a slip of whoever reports must end no connection.
-            grant = await self._grants.open(kept)
-            family, shop = Family(kept.record.family), domain_of(connection_id)
-            if await self._providers.is_alive(family, shop, grant):
-                return kept
-            return await self._refresher.condemn(connection_id, revision, code)
         try:
-            return await self._refresher.refreshed(connection_id, newer_than=revision)
+            if not kept.record.can_refresh:
+                # Believed only after a question: a slip of whoever reports must end no connection.
+                if await self._is_alive(kept):
+                    return kept
+                return await self._refresher.condemn(connection_id, revision, code)
+            if await self._is_spared(kept):
+                return kept
+            return await self._refresher.refreshed(
+                connection_id, newer_than=revision, rest_s=_REST_S
+            )
         except ServiceError as error:
             # What the refresh came to stands on record; the token in hand may still be good.
-            if error.kind is not Kind.AUTH and error.code != "refresh_failed":
+            if error.kind is not Kind.AUTH and error.code != REFRESH_FAILED:
                 raise
             return self._grants.known(connection_id) or kept
+
+    async def _is_spared(self, kept: KeptGrant) -> bool:
+        """Whether a token that was reported is too new to be refreshed for that.
+
+        An upstream may refuse every token while its token endpoint goes on giving them.
+        """
+        now_ns, record = self._clock.now_ns(), kept.record
+        if now_ns < record.retry_at.ToNanoseconds():
+            return True
+        if now_ns - record.granted_at.ToNanoseconds() >= _YOUNG_S * 1e9:
+            return False
+        try:
+            return await self._is_alive(kept)
+        except ServiceError as error:
+            _log.info("token_not_asked", connection=kept.connection_id, reason=error.code)
+            return False
+
+    async def _is_alive(self, kept: KeptGrant) -> bool:
+        family, shop = Family(kept.record.family), domain_of(kept.connection_id)
+        return await self._providers.is_alive(family, shop, await self._grant(kept))
 
     async def _newest(self, connection_id: str) -> KeptGrant | None:
         known = self._grants.known(connection_id)

@@ -327,13 +327,11 @@ class House:
         async with self._http.get(url, headers=headers) as answer:
             return answer.status
 
-    async def report(self, store: Store, replica: str, revision: int) -> None:
-        """Tells one replica that a token was refused: it refreshes at once."""
-        request = token_service_pb2.ReportInvalidRequest(
-            connection_id=store.connection_id, revision=revision, code="401"
-        )
+    async def rotate(self, store: Store, replica: str) -> None:
+        """Has one replica refresh a store's token now."""
+        request = connection_service_pb2.RotateConnectionRequest(connection_id=store.connection_id)
         with suppress(ServiceError):
-            await call(self.tokens(replica).ReportInvalid, request, timeout_s=CALL_S)
+            await call(self.connections(replica).RotateConnection, request, timeout_s=CALL_S)
 
     # -- the simulator --------------------------------------------------------------------------
 

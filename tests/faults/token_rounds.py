@@ -95,7 +95,7 @@ async def _begun(house: House, store: Store, plan: Plan) -> None:
         await house.take_in(store, lives_s=0.0, replica=first)
         return
     await house.take_in(store, lives_s=_FAR_S, replica=first)
-    asked = asyncio.create_task(house.report(store, first, FIRST))
+    asked = asyncio.create_task(house.rotate(store, first))
     # Nobody waits for its answer: it dies with the replica that it was asked of.
     asked.add_done_callback(lambda task: task.cancelled() or task.exception())
 

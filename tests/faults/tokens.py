@@ -102,8 +102,7 @@ async def _outcome(house: House, plan: Plan) -> Outcome:
 async def _lives_on(house: House, store: Store) -> None:
     """One more refresh, which shows that what is stored is what the provider takes."""
     replica = house.present[0]
-    token = await house.token(store, replica)
-    await house.report(store, replica, token.revision)
+    await house.rotate(store, replica)
     await house.use(store, await house.token(store, replica))
 
 

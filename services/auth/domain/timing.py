@@ -26,6 +26,16 @@ def refresh_due_s(granted_s: float, expires_s: float, *, draw: float) -> float:
     return expires_s - lead_s * (1 + _JITTER_SHARE * draw)
 
 
+def rested_s(granted_s: float, expires_s: float | None, rest_s: float) -> float:
+    """Until when a token that was just refreshed out of turn is left alone.
+
+    At most for half of its life: the background never waits for it.
+    """
+    if expires_s is None:
+        return granted_s + rest_s
+    return granted_s + min(rest_s, max(0.0, expires_s - granted_s) / 2)
+
+
 def margin_s(granted_s: float, expires_s: float) -> float:
     """Seconds before its expiry from which a token is no longer handed out."""
     return min(_MARGIN_MOST_S, _MARGIN_SHARE * max(0.0, expires_s - granted_s))

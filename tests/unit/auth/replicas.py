@@ -87,6 +87,7 @@ class Upstream:
     clock: Clock
     strict: bool = False
     takes_s: float = 0.2
+    life_s: float = LIFE_S
     count: int = 0
     refreshes: int = 0
     dead_refreshes: int = 0
@@ -106,7 +107,7 @@ class Upstream:
         now = datetime.fromtimestamp(self.clock.now_ns() / 1e9, UTC)
         return Grant(
             access_token=Secret(access),
-            expires_at=now + timedelta(seconds=LIFE_S),
+            expires_at=now + timedelta(seconds=self.life_s),
             refresh_token=Secret(refresh),
         )
 
@@ -177,11 +178,14 @@ class PlayedProviders:
         self.provider = provider
         self.own = app
         self.alive: set[str] = set()
+        self.trouble: ServiceError | None = None
 
     def of(self, family: Family) -> PlayedProvider:
         return self.provider
 
     async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
+        if self.trouble is not None:
+            raise self.trouble
         return grant.access_token.reveal() in self.alive
 
     def app(self, family: Family) -> App | None:

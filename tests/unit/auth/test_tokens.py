@@ -158,6 +158,71 @@ async def test_a_token_that_is_reported_dead_is_refreshed_once_however_often_it_
     assert house.upstream.refreshes == 1
 
 
+async def newest_reported(house: House, tokens: Tokens, times: int, every_s: float) -> None:
+    """Each token that there is is reported dead, as soon as it is known."""
+
+    async def story() -> None:
+        revision = 1
+        for _ in range(times):
+            revision = (await tokens.report(ID, revision, "401")).record.token_revision
+            await house.clock.sleep(every_s)
+
+    await house.clock.drive(story())
+
+
+async def test_however_often_the_newest_token_is_reported_it_is_refreshed_twice_a_minute() -> None:
+    house = House(replicas=1)
+    await house.connect()
+    tokens = tokens_of(house, house.replicas[0])
+
+    await newest_reported(house, tokens, times=50, every_s=0.1)
+    at_once = house.upstream.refreshes
+    await newest_reported(house, tokens, times=590, every_s=1.0)
+
+    assert at_once == 1
+    assert 10 <= house.upstream.refreshes <= 20
+
+
+async def test_a_young_token_that_its_provider_takes_is_not_refreshed_for_a_report() -> None:
+    house = House(replicas=1)
+    await house.connect()
+    replica = house.replicas[0]
+    replica.providers.alive = {"access-1"}
+    tokens = tokens_of(house, replica)
+
+    await newest_reported(house, tokens, times=50, every_s=1.0)
+    young = house.upstream.refreshes
+    await newest_reported(house, tokens, times=15, every_s=1.0)
+
+    assert (young, house.upstream.refreshes) == (0, 1)
+
+
+async def test_a_young_token_of_which_nobody_can_be_asked_is_refreshed() -> None:
+    house = House(replicas=1)
+    await house.connect()
+    replica = house.replicas[0]
+    replica.providers.trouble = ServiceError(Kind.RETRYABLE, "upstream_unreachable")
+
+    await newest_reported(house, tokens_of(house, replica), times=1, every_s=0.0)
+
+    assert house.upstream.refreshes == 1
+
+
+async def test_a_token_that_rests_is_refreshed_before_it_expires_all_the_same() -> None:
+    house = House(replicas=1)
+    house.upstream.life_s = 10.0
+    await house.connect()
+    replica = house.replicas[0]
+    tokens = tokens_of(house, replica)
+
+    async def story() -> str:
+        await tokens.report(ID, 1, "401")
+        await house.clock.sleep(9.9)
+        return (await tokens.token(ID)).access_token
+
+    assert await house.clock.drive(story()) == "access-3"
+
+
 async def test_one_that_nothing_can_refresh_is_believed_dead_only_by_its_provider() -> None:
     house = House(replicas=1)
     await house.connect(unrefreshable(house))
