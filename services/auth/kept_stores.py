@@ -89,6 +89,29 @@ class _Booked:
 class BookedStores(_Booked):
     """`KeptStores` on the book of connections: Shopify's stores, by handle."""
 
+    async def note(
+        self,
+        connection_id: str,
+        *,
+        webhooks: health_pb2.WebhookHealth,
+        version: health_pb2.VersionHealth,
+        granted_scopes: Sequence[str],
+        missing_scopes: Sequence[str],
+    ) -> None:
+        """Also asks where the store is, if it could not be asked when it was connected.
+
+        Raises:
+            ServiceError: as the store's API does.
+        """
+        await super().note(
+            connection_id,
+            webhooks=webhooks,
+            version=version,
+            granted_scopes=granted_scopes,
+            missing_scopes=missing_scopes,
+        )
+        await self._linking.complete_place(connection_id)
+
     async def stores(self) -> Sequence[KeptStore]:
         found = [await self.store(view.handle) for view in tuple(self._book.index.shops())]
         return [one for one in found if one is not None]

@@ -109,12 +109,19 @@ class Linking:
             merged(connection, known.record.connection)
         await self._stored_at_last(connection.connection_id, family, grant, imported=imported)
         await self.store_connection(connection, shop=own)
-        if spec.kind == CONNECTION_KIND_SHOPIFY:
-            await self._complete_place(connection)
         # Of every kind: another use of the store needs further topics from it, and now.
         self._attention.soon(connection.shop)
         self._told(connection.connection_id, connection_pb2.CONNECTION_STATE_ACTIVE, "connected")
+        if spec.kind == CONNECTION_KIND_SHOPIFY:
+            await self._place_if_told(connection.connection_id)
         return connection.connection_id
+
+    async def _place_if_told(self, connection_id: str) -> None:
+        """As `complete_place`. The store is connected, whatever stands in the way of that."""
+        try:
+            await self.complete_place(connection_id)
+        except ServiceError as error:
+            _log.info("place_not_told_yet", connection=connection_id, reason=error.code)
 
     async def _stored_at_last(
         self, connection_id: str, family: Family, grant: Grant, *, imported: bool
@@ -230,6 +237,26 @@ class Linking:
             except ConflictError:
                 continue
         raise _too_busy(connection_id)
+
+    async def complete_place(self, connection_id: str) -> None:
+        """Asks a store where it is, if its connection does not say.
+
+        Raises:
+            ServiceError: as `Places`; RETRYABLE, from the store of connections.
+        """
+        kept = self._book.kept(connection_id)
+        if kept is None or (kept.record.connection.country and kept.record.connection.currency):
+            return
+        place = await self._places.place(kept.record.connection.shop)
+
+        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection | None:
+            new = record_pb2.StoredConnection()
+            new.CopyFrom(record)
+            new.connection.country = new.connection.country or place.country
+            new.connection.currency = new.connection.currency or place.currency
+            return None if record.removed or new == record else new
+
+        await self.change(connection_id, change)
 
     async def update(
         self, connection: Connection, mask: FieldMask, *, expected: int
@@ -403,21 +430,6 @@ class Linking:
             webhook_secrets=grant.webhook_secrets or old.webhook_secrets,
             app=grant.app or (old.app if imported else None),
         )
-
-    async def _complete_place(self, connection: Connection) -> None:
-        known = self._book.index.shop(connection.shop)
-        if known is not None and known.country and known.currency:
-            return
-        place = await self._places.place(connection.shop)
-
-        def change(record: record_pb2.StoredConnection) -> record_pb2.StoredConnection:
-            new = record_pb2.StoredConnection()
-            new.CopyFrom(record)
-            new.connection.country = new.connection.country or place.country
-            new.connection.currency = new.connection.currency or place.currency
-            return new
-
-        await self.change(connection.connection_id, change)
 
 
 def _copy(record: record_pb2.StoredGrant) -> record_pb2.StoredGrant:

@@ -315,7 +315,8 @@ class KeptStores(Protocol):
         """Keeps what a look has found.
 
         Raises:
-            ServiceError: RETRYABLE, where the store does not answer.
+            ServiceError: RETRYABLE, where the store of connections does not answer; what the store
+                itself says, where something is asked of it that was not known before.
         """
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from structlog.testing import capture_logs
 
 from libs.bus.commit_log import MemoryLog, Stored
@@ -15,18 +16,23 @@ from libs.connections.names import tiktok_shop_id
 from libs.errors import Kind, ServiceError, permanent
 from libs.keys import MemoryKeySource
 from libs.settings import Secret
+from libs.telemetry import Metrics
 from libs.vault import Vault
 from services.auth.adapters.grants import GrantStore
 from services.auth.adapters.records import connection_records
 from services.auth.book import Book
 from services.auth.domain.grants import App, Grant
 from services.auth.importer import Importer
+from services.auth.kept_stores import BookedStores
 from services.auth.linking import Linking
 from services.auth.ports import Place
+from services.auth.refresher import Refresher
+from services.auth.tokens import Tokens
 from tests.fakes.provider import PlayedProvider, PlayedProviders
 from tests.fakes.virtual_clock import VirtualClock
+from tests.unit.auth.replicas import PlayedLiveness
 from tidewire.auth.v1 import connection_service_pb2 as pb
-from tidewire.auth.v1 import record_pb2
+from tidewire.auth.v1 import health_pb2, record_pb2
 from tidewire.connections.v1 import connection_pb2
 from tidewire.delivery.v1 import gate_pb2
 
@@ -50,16 +56,26 @@ class Open:
 
 
 class Nobody:
-    """Is asked nothing and told nothing that matters here."""
+    """Knows where every store is, unless `trouble` comes instead, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.trouble: ServiceError | None = None
+        self.told: list[str] = []
 
     async def place(self, shop: str) -> Place:
-        return Place("US", "USD")
+        self.told.append("asked for its place")
+        if self.trouble is not None:
+            raise self.trouble
+        return Place("GB", "GBP")
 
     async def forget(self, scope: str) -> None:
         pass
 
     def soon(self, shop: str) -> None:
-        pass
+        self.told.append("looked at soon")
+
+    def state(self, connection_id: str, state: object, code: str) -> None:
+        self.told.append(code)
 
 
 class Log(MemoryLog):
@@ -96,7 +112,7 @@ class House:
         self.records = connection_records(self.log)
         self.grants = GrantStore(self.log, Vault(self.keys))
         self.book = Book(self.records, self.grants, Open())
-        nobody = Nobody()
+        nobody = self.nobody = Nobody()
         self.linking = Picky(
             book=self.book,
             records=self.records,
@@ -106,7 +122,7 @@ class House:
             forgetting=nobody,
             clock=self.clock,
             attention=nobody,
-            told=lambda *_: None,
+            told=nobody.state,
         )
         self.file = file
         self.importer = Importer(file, self.book, self.linking)
@@ -127,6 +143,28 @@ class House:
         )
         grant = Grant(access_token=Secret("by-oauth"))
         return await self.linking.connect(spec, pb.GRANT_FLOW_UNSPECIFIED, grant)
+
+    async def connect_store(self) -> str:
+        spec = pb.ConnectionSpec(shop="another", kind=connection_pb2.CONNECTION_KIND_SHOPIFY)
+        grant = Grant(access_token=Secret("by-oauth"))
+        return await self.linking.connect(spec, pb.GRANT_FLOW_UNSPECIFIED, grant)
+
+    async def looked_at(self, store: str) -> None:
+        """Notes that the keeper has looked at a store."""
+        providers, alone = PlayedProviders(PlayedProvider()), PlayedLiveness("r", set())
+        refresher = Refresher(self.grants, providers, alone, self.clock, Metrics())
+        tokens = Tokens(self.grants, refresher, providers, self.clock)
+        await BookedStores(self.book, self.linking, tokens).note(
+            store,
+            webhooks=health_pb2.WebhookHealth(),
+            version=health_pb2.VersionHealth(),
+            granted_scopes=(),
+            missing_scopes=(),
+        )
+
+    def place_of(self, connection_id: str) -> tuple[str, str]:
+        connection = self.book.status(connection_id).connection
+        return connection.country, connection.currency
 
     async def token(self) -> str:
         kept = self.grants.known(PIXEL)
@@ -345,3 +383,54 @@ async def test_one_entry_that_cannot_be_taken_keeps_no_other_out(file: Path) -> 
     taken = await house.importer.look()
 
     assert (taken, await house.token()) == (1, "from-file")
+
+
+async def test_a_store_that_names_no_place_is_asked_for_it_last(file: Path) -> None:
+    house = House(file)
+
+    store = await house.connect_store()
+
+    assert house.place_of(store) == ("GB", "GBP")
+    assert house.nobody.told == ["looked at soon", "connected", "asked for its place"]
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_a_store_that_cannot_say_where_it_is_is_connected_all_the_same(
+    file: Path, kind: Kind
+) -> None:
+    house = House(file)
+    house.nobody.trouble = ServiceError(kind, "limits_unreachable")
+
+    store = await house.connect_store()
+
+    assert house.book.has_token(store)
+    assert house.nobody.told[:2] == ["looked at soon", "connected"]
+
+
+async def test_the_next_look_at_a_store_asks_for_the_place_that_lacks(file: Path) -> None:
+    house = House(file)
+    house.nobody.trouble = ServiceError(Kind.THROTTLED, "limits_unreachable")
+    store = await house.connect_store()
+
+    with pytest.raises(ServiceError, match="limits_unreachable"):
+        await house.looked_at(store)
+    house.nobody.trouble = None
+    for _ in range(2):
+        await house.looked_at(store)
+
+    assert house.place_of(store) == ("GB", "GBP")
+    # When it was connected, at the look that failed, and at the first of the others.
+    assert house.nobody.told.count("asked for its place") == 3
+
+
+async def test_a_place_that_was_named_meanwhile_stays(file: Path) -> None:
+    house = House(file)
+    house.nobody.trouble = ServiceError(Kind.THROTTLED, "limits_unreachable")
+    store = await house.connect_store()
+    named = connection_pb2.Connection(connection_id=store, country="IE")
+    await house.linking.update(named, FieldMask(paths=["country"]), expected=0)
+    house.nobody.trouble = None
+
+    await house.looked_at(store)
+
+    assert house.place_of(store) == ("IE", "GBP")
