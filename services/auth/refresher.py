@@ -9,6 +9,7 @@ to use it would kill what the other one got. Evidence: experiment C16 of the des
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from libs.connections import DOMAIN_SUFFIX
 from libs.errors import Kind, ServiceError, permanent
 from libs.ids import Random, system_random
 from libs.telemetry import Metrics
+from services.auth import grant_counts
 from services.auth.domain.grants import Family, Grant
 from services.auth.domain.timing import backoff_s, rested_s, seconds
 from services.auth.ports import APP_REFUSED, Grants, KeptGrant, Liveness, Providers
@@ -54,7 +56,8 @@ _WRITE_AGAIN_S: Final = 0.25
 _MISCONFIGURED_S: Final = 60.0
 """Between tries while our own app is refused: until somebody corrects the settings."""
 _AT_ONCE: Final = 32
-"""Refreshes under way in one process, in the background."""
+"""Refreshes under way in one process, in the background, of one family: a provider that hangs
+keeps nobody else's from being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,12 @@ class Refresher:
         self._under_way: dict[str, asyncio.Task[KeptGrant]] = {}
         self._stopping = asyncio.Event()
         self._schedule = Schedule(clock, random)
-        self._background = asyncio.Semaphore(_AT_ONCE)
+        self._room: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(_AT_ONCE)
+        )
+        """By family."""
         self._metrics = metrics
-        metrics.gauge(metric_names.GRANTS_ENDED, self._count_ended)
-        metrics.gauge(metric_names.GRANTS_EXPIRED, self._count_expired)
+        grant_counts.show(grants, clock, metrics)
         grants.subscribe(self._changed)
 
     async def refreshed(
@@ -129,7 +134,6 @@ class Refresher:
         tasks: set[asyncio.Task[None]] = set()
         while not self._stopping.is_set():
             for connection_id in self._schedule.due():
-                await self._background.acquire()
                 task = asyncio.create_task(self._in_background(connection_id))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -214,19 +218,24 @@ class Refresher:
 
     async def _in_background(self, connection_id: str) -> None:
         try:
-            kept = self._grants.known(connection_id)
-            # It was due when it was planned; somebody may have been quicker.
-            is_due = self._schedule.is_due(connection_id)
-            if kept is not None and is_due and not await self._in_good_hands(kept):
-                newer_than = kept.record.token_revision
-                await self.refreshed(connection_id, newer_than=newer_than)
+            await self._refresh_due(connection_id)
         except ServiceError as error:
             _log.info("refresh_put_off", connection=connection_id, reason=error.code)
         finally:
-            self._background.release()
             kept = self._grants.known(connection_id)
             if kept is not None:
                 self._schedule.plan(kept, again=True)
+
+    async def _refresh_due(self, connection_id: str) -> None:
+        known = self._grants.known(connection_id)
+        if known is None:
+            return
+        async with self._room[known.record.family]:
+            # It was due when it was planned; somebody may have been quicker.
+            kept = self._grants.known(connection_id)
+            is_due = self._schedule.is_due(connection_id) and not self._stopping.is_set()
+            if kept is not None and is_due and not await self._in_good_hands(kept):
+                await self.refreshed(connection_id, newer_than=kept.record.token_revision)
 
     async def _in_good_hands(self, kept: KeptGrant) -> bool:
         """Whether somebody else is at it and lives."""
@@ -427,28 +436,6 @@ class Refresher:
 
     def _count(self, result: str) -> None:
         self._metrics.counter(metric_names.GRANT_REFRESHES, result=result).value += 1
-
-    def _count_ended(self) -> float:
-        """Grants that need a person. What a person has ended keeps none, and needs nobody."""
-        return float(
-            sum(
-                kept.record.needs_reauthorization and kept.record.HasField("grant")
-                for kept in self._grants.all()
-            )
-        )
-
-    def _count_expired(self) -> float:
-        """Grants that have expired although something could refresh them."""
-        now_s = self._clock.now_ns() / 1e9
-        return float(
-            sum(
-                kept.record.can_refresh
-                and not kept.record.needs_reauthorization
-                and kept.record.HasField("expires_at")
-                and seconds(kept.record.expires_at.ToNanoseconds()) <= now_s
-                for kept in self._grants.all()
-            )
-        )
 
 
 def granted(record: record_pb2.StoredGrant, now_ns: int) -> record_pb2.StoredGrant:

@@ -172,16 +172,17 @@ class PlayedProvider:
 
 
 class PlayedProviders:
-    """The same provider for every family."""
+    """The same provider for every family, but for `others`."""
 
     def __init__(self, provider: PlayedProvider, app: App | None) -> None:
         self.provider = provider
         self.own = app
+        self.others: dict[Family, PlayedProvider] = {}
         self.alive: set[str] = set()
         self.trouble: ServiceError | None = None
 
     def of(self, family: Family) -> PlayedProvider:
-        return self.provider
+        return self.others.get(family, self.provider)
 
     async def is_alive(self, family: Family, shop: str, grant: Grant) -> bool:
         if self.trouble is not None:
@@ -290,11 +291,16 @@ class House:
             for number in range(replicas)
         ]
 
-    async def connect(self, grant: Grant | None = None, connection_id: str = ID) -> KeptGrant:
+    async def connect(
+        self,
+        grant: Grant | None = None,
+        connection_id: str = ID,
+        family: Family = Family.SHOPIFY,
+    ) -> KeptGrant:
         """Stores a grant for the connection, revision 1."""
         store = self.replicas[0].grants
         record = record_pb2.StoredGrant(
-            connection_id=connection_id, family=Family.SHOPIFY.value, token_revision=1
+            connection_id=connection_id, family=family.value, token_revision=1
         )
         record.granted_at.FromNanoseconds(self.clock.now_ns())
         await store.seal(connection_id, grant or self.upstream.pair(), record)

@@ -11,10 +11,10 @@ from libs import metric_names
 from libs.errors import Kind, ServiceError, permanent
 from libs.settings import Secret
 from libs.telemetry.metrics import render_prometheus
-from services.auth.domain.grants import App
+from services.auth.domain.grants import App, Family
 from services.auth.ports import APP_REFUSED
 from services.auth.refresher import GRANT_EXPIRED
-from tests.unit.auth.replicas import ID, LIFE_S, House, Replica
+from tests.unit.auth.replicas import ID, LIFE_S, House, PlayedProvider, Replica, Upstream
 from tidewire.auth.v1 import record_pb2
 
 _DOWN = ServiceError(Kind.RETRYABLE, "nats_unavailable")
@@ -130,6 +130,46 @@ async def test_not_more_than_thirty_two_are_refreshed_at_once_in_the_background(
         return seen
 
     assert await house.clock.drive(story()) == [32, 40]
+
+
+async def test_a_provider_that_hangs_keeps_no_other_from_being_asked() -> None:
+    house = House(replicas=1)
+    replica = house.replicas[0]
+    hanging = Upstream(house.clock, takes_s=10_000)
+    replica.providers.others[Family.TIKTOK_SHOP] = PlayedProvider(hanging, replica.cable)
+    for number in range(40):
+        shop = f"early-{number}.tiktok_shop.1"
+        await house.connect(hanging.pair(), shop, Family.TIKTOK_SHOP)
+    await house.connect()
+
+    async def story() -> int:
+        await house.clock.sleep(LIFE_S)
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        await house.clock.sleep(1)
+        running.cancel()
+        return hanging.refreshes
+
+    assert await house.clock.drive(story()) == 32
+    assert (await replica.record()).token_revision == 2
+
+
+async def test_who_waits_for_room_is_not_begun_after_a_stop() -> None:
+    house = House(replicas=1)
+    for number in range(40):
+        await house.connect(connection_id=f"shop-{number}.shopify")
+    house.upstream.takes_s = 5
+    replica = house.replicas[0]
+
+    async def story() -> None:
+        await house.clock.sleep(LIFE_S)
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        await house.clock.sleep(1)
+        replica.refresher.stop()
+        await running
+
+    await house.clock.drive(story())
+
+    assert house.upstream.refreshes == 32
 
 
 async def test_what_is_condemned_twice_is_told_once() -> None:
