@@ -13,6 +13,8 @@ from yarl import URL
 _REDIRECTS_MAX: Final = 6
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TELLING: Final = frozenset({"code", "auth_code", "state"})
+_LINK: Final = "/connect/"
+"""The way to an attempt; its id follows, and whoever has that may connect."""
 
 
 class Browser:
@@ -20,7 +22,7 @@ class Browser:
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
-        """Codes and states that came by, and the values of cookies."""
+        """Codes and states that came by, the ids of links, and the values of cookies."""
         self.pages: list[tuple[URL, str]] = []
         """All that was shown, and where."""
         # By default a jar keeps no cookies of hosts that are IP addresses.
@@ -70,6 +72,8 @@ class Browser:
     def _note(self, url: URL) -> None:
         pairs = parse_qsl(url.raw_query_string)
         self.seen |= {value for name, value in pairs if name in _TELLING and value != "null"}
+        if url.path.startswith(_LINK):
+            self.seen.add(url.path.removeprefix(_LINK))
 
 
 def fields_of(page: str) -> dict[str, str]:

@@ -117,10 +117,12 @@ class House:
             line = await asyncio.wait_for(process.stdout.readline(), _WITHIN_S)
             assert line, said
             said += line.decode()
-        await self.browser.agree(said[said.index("http") :].strip())
+        before, link = said[: said.index("http")], said[said.index("http") :].strip()
+        await self.browser.agree(link)
         rest, _ = await asyncio.wait_for(process.communicate(), _WITHIN_S)
-        self.said.append(said + rest.decode())
-        return Ran(process.returncode or 0, self.said[-1])
+        # But for the link: that is there to be read.
+        self.said.append(before + rest.decode())
+        return Ran(process.returncode or 0, said + rest.decode())
 
     async def _begun(self, *args: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

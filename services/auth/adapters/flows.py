@@ -13,6 +13,7 @@ from libs.errors import permanent
 from libs.keys import KeySource
 from libs.sealing import DataKey, seal, unseal
 from services.auth.domain.flows import LIFETIME_S
+from services.auth.domain.signing import encoded, hashed
 from services.auth.ports import KeptFlow
 from tidewire.auth.v1 import connection_service_pb2, record_pb2
 from tidewire.common.v1 import sealed_pb2
@@ -102,4 +103,6 @@ def _bound(flow_id: str) -> bytes:
 
 
 def _subject(flow_id: str) -> str:
-    return subjects.in_bucket(subjects.FLOWS, "flow." + subjects.token(flow_id))
+    """Where an attempt is. Not its id: that is the link, and whoever has it may connect."""
+    name = subjects.token(encoded(hashed(flow_id)))
+    return subjects.in_bucket(subjects.FLOWS, f"flow.{name}")

@@ -9,6 +9,8 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
+from libs.bus import subjects
+from libs.bus.scan import scan
 from libs.errors import Kind, ServiceError, permanent
 from libs.settings import Secret
 from services.auth.adapters.flows import signing_secret
@@ -45,6 +47,12 @@ def state_of(opened: Seen) -> str:
 
 def answered(state: str, code: str = CODE, **more: str) -> str:
     return f"{CALLBACK}?{urlencode({'code': code, 'state': state, **more})}"
+
+
+async def all_stored(nats: Client) -> bytes:
+    """Every byte of the attempts that are kept, and of where they are kept."""
+    stream = subjects.bucket_stream(subjects.FLOWS)
+    return b"".join([one.subject.encode() + one.data async for one in scan(nats, stream, ">")])
 
 
 async def test_a_person_who_agrees_is_connected(site: Site) -> None:
@@ -354,17 +362,28 @@ async def test_an_own_app_is_used_and_its_secret_stored_sealed_only(
         app=OwnApp(client_id="own", client_secret=OWN_SECRET),
     )
     flow_id = await site.begun(spec)
-    subject = f"$KV.flows.flow.{flow_id}"
-    stored = [(await site.log.read([subject]))[subject].data]
+    stored = await all_stored(nats)
     async with site.browser() as browser:
         await browser.get(f"/connect/{flow_id}")
-    stored.append((await site.log.read([subject]))[subject].data)
+    stored += await all_stored(nats)
 
     [(app, _, _)] = site.provider.exchanges
     assert app == App("own", Secret(OWN_SECRET))
     assert site.connected.made[0][1].app == app
-    assert not any(OWN_SECRET.encode() in data for data in stored)
+    assert b"example" in stored
+    assert OWN_SECRET.encode() not in stored
     assert not any(OWN_SECRET in text for text in site.shown)
+
+
+async def test_who_reads_the_store_learns_no_link(site: Site, nats: Client) -> None:
+    flow_ids = [await site.begun() for _ in range(3)]
+    async with site.browser() as browser:
+        await browser.get(f"/connect/{flow_ids[0]}")
+
+    stored = await all_stored(nats)
+
+    assert stored.count(b"$KV.flows.flow.") >= 3
+    assert not any(flow_id.encode() in stored for flow_id in flow_ids)
 
 
 async def test_a_flow_of_an_app_that_nobody_set_up_is_not_begun(nats: Client) -> None:
