@@ -14,6 +14,7 @@ from services.auth.ports import KeptGrant
 
 _AGAIN_S: Final = 0.5
 """After a try, and between looks at an intent: whoever holds it may have been killed."""
+_UNKNOWN_S: Final = 24 * 3600.0
 
 
 class Schedule:
@@ -24,6 +25,8 @@ class Schedule:
         self._random = random
         self._due: dict[str, tuple[float, int]] = {}
         self._heap: list[tuple[float, str]] = []
+        self._unknown: dict[str, int] = {}
+        """By connection: the first revision that nobody knows the expiry of."""
         self._woken = asyncio.Event()
 
     def plan(self, kept: KeptGrant, *, again: bool = False) -> None:
@@ -90,10 +93,22 @@ class Schedule:
             again_s = seconds(self._clock.now_ns()) + _AGAIN_S
             return max(again_s, seconds(record.retry_at.ToNanoseconds()))
         if not record.HasField("expires_at"):
-            return None
+            return self._unknown_due_s(kept) if record.can_refresh else None
         expires_s = seconds(record.expires_at.ToNanoseconds())
         if not record.can_refresh:
             return expires_s
         granted_s = seconds(record.granted_at.ToNanoseconds())
         due_s = refresh_due_s(granted_s, expires_s, draw=self._random())
+        return max(due_s, seconds(record.retry_at.ToNanoseconds()))
+
+    def _unknown_due_s(self, kept: KeptGrant) -> float:
+        """When one is due that came without its expiry, such as from a file: at once.
+
+        What is asked for it need not say either when it expires; that is asked for once a day.
+        """
+        record = kept.record
+        first = self._unknown.setdefault(kept.connection_id, record.token_revision)
+        due_s = seconds(record.granted_at.ToNanoseconds())
+        if record.token_revision != first:
+            due_s += _UNKNOWN_S
         return max(due_s, seconds(record.retry_at.ToNanoseconds()))

@@ -87,7 +87,8 @@ class Upstream:
     clock: Clock
     strict: bool = False
     takes_s: float = 0.2
-    life_s: float = LIFE_S
+    life_s: float | None = LIFE_S
+    """None: its answers do not say."""
     count: int = 0
     refreshes: int = 0
     dead_refreshes: int = 0
@@ -107,7 +108,7 @@ class Upstream:
         now = datetime.fromtimestamp(self.clock.now_ns() / 1e9, UTC)
         return Grant(
             access_token=Secret(access),
-            expires_at=now + timedelta(seconds=self.life_s),
+            expires_at=None if self.life_s is None else now + timedelta(seconds=self.life_s),
             refresh_token=Secret(refresh),
         )
 

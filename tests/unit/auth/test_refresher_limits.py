@@ -11,7 +11,7 @@ from libs import metric_names
 from libs.errors import Kind, ServiceError, permanent
 from libs.settings import Secret
 from libs.telemetry.metrics import render_prometheus
-from services.auth.domain.grants import App, Family
+from services.auth.domain.grants import App, Family, Grant
 from services.auth.ports import APP_REFUSED
 from services.auth.refresher import GRANT_EXPIRED
 from tests.unit.auth.replicas import ID, LIFE_S, House, PlayedProvider, Replica, Upstream
@@ -170,6 +170,47 @@ async def test_who_waits_for_room_is_not_begun_after_a_stop() -> None:
     await house.clock.drive(story())
 
     assert house.upstream.refreshes == 32
+
+
+def without_expiry(house: House) -> Grant:
+    """As it comes from a file."""
+    return replace(house.upstream.pair(), expires_at=None)
+
+
+async def test_one_whose_expiry_nobody_knows_is_refreshed_at_once() -> None:
+    house = House(replicas=1)
+    await house.connect(without_expiry(house), family=Family.TIKTOK_SHOP)
+    replica = house.replicas[0]
+
+    async def story() -> None:
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        await house.clock.sleep(2)
+        replica.refresher.stop()
+        await running
+
+    await house.clock.drive(story())
+
+    record = await replica.record()
+    assert (record.token_revision, record.HasField("expires_at")) == (2, True)
+
+
+async def test_where_the_provider_does_not_say_either_it_is_asked_once_a_day() -> None:
+    house = House(replicas=1)
+    house.upstream.life_s = None
+    await house.connect()
+    replica = house.replicas[0]
+
+    async def story() -> list[int]:
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        seen = []
+        for _ in range(3):
+            await house.clock.sleep(23 * 3600)
+            seen.append(house.upstream.refreshes)
+        replica.refresher.stop()
+        await running
+        return seen
+
+    assert await house.clock.drive(story()) == [1, 2, 3]
 
 
 async def test_what_is_condemned_twice_is_told_once() -> None:
