@@ -33,6 +33,7 @@ class Settings(CommonSettings):
     tiktok_api_base_url: str = env(
         "TIKTOK_API_BASE_URL", "TikTok for Business", default="https://business-api.tiktok.com"
     )
+    tiktok_api_version: str = env("TIKTOK_API_VERSION", "version in the path", default="v1.3")
     tiktok_consent_url: str = env(
         "TIKTOK_CONSENT_URL",
         "where an advertiser agrees",

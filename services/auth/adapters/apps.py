@@ -24,6 +24,7 @@ class SettingsProviders:
             Endpoints(
                 shopify_url=settings.shopify_base_url,
                 tiktok_api_url=settings.tiktok_api_base_url,
+                tiktok_api_version=settings.tiktok_api_version,
                 tiktok_consent_url=settings.tiktok_consent_url,
                 tiktok_account_consent_url=settings.tiktok_account_consent_url,
                 tiktok_shop_auth_url=settings.tiktok_shop_auth_base_url,

@@ -28,6 +28,7 @@ class Endpoints:
     shopify_url: str = "https://{shop}"
     """`{shop}` stands for a shop's domain; the browser is sent there too."""
     tiktok_api_url: str = "https://business-api.tiktok.com"
+    tiktok_api_version: str = "v1.3"
     tiktok_consent_url: str = "https://business-api.tiktok.com/portal/auth"
     tiktok_account_consent_url: str = "https://www.tiktok.com/v2/auth/authorize/"
     tiktok_shop_auth_url: str = "https://auth.tiktok-shops.com"
@@ -70,11 +71,13 @@ def providers(
         Family.TIKTOK_BUSINESS: TikTokBusiness(
             caller(Family.TIKTOK_BUSINESS),
             api_url=endpoints.tiktok_api_url,
+            api_version=endpoints.tiktok_api_version,
             consent_url=endpoints.tiktok_consent_url,
         ),
         Family.TIKTOK_ACCOUNT: TikTokAccount(
             caller(Family.TIKTOK_ACCOUNT),
             api_url=endpoints.tiktok_api_url,
+            api_version=endpoints.tiktok_api_version,
             consent_url=endpoints.tiktok_account_consent_url,
         ),
         Family.TIKTOK_SHOP: TikTokShopProvider(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from services.auth.adapters.providers import envelope
 from services.auth.adapters.providers.calls import Caller, post, refresh_token, with_query
 from services.auth.adapters.providers.tiktok_business import code_of, revoked
@@ -12,15 +10,13 @@ from services.auth.domain.answers import account_grant
 from services.auth.domain.grants import Answer, App, Consent, Grant
 from services.auth.domain.refusals import Step
 
-_ROOT: Final = "/open_api/v1.3/tt_user/oauth2"
-
 
 class TikTokAccount:
     """`Provider` of `Family.TIKTOK_ACCOUNT`."""
 
-    def __init__(self, caller: Caller, *, api_url: str, consent_url: str) -> None:
+    def __init__(self, caller: Caller, *, api_url: str, api_version: str, consent_url: str) -> None:
         self._caller = caller
-        self._root = api_url.rstrip("/") + _ROOT
+        self._root = f"{api_url.rstrip('/')}/open_api/{api_version}/tt_user/oauth2"
         self._consent_url = consent_url
 
     def consent_url(self, app: App, consent: Consent) -> str:

@@ -8,8 +8,6 @@ published; `/oauth2/refresh_token/` with the exchange's own names is how clients
 
 from __future__ import annotations
 
-from typing import Final
-
 from libs.errors import ServiceError
 from libs.http.client import Request
 from services.auth.adapters.providers import envelope
@@ -27,15 +25,13 @@ from services.auth.domain.grants import Answer, App, Consent, Grant
 from services.auth.domain.refusals import Step
 from services.auth.ports import GRANT_REVOKED
 
-_ROOT: Final = "/open_api/v1.3/oauth2"
-
 
 class TikTokBusiness:
     """`Provider` of `Family.TIKTOK_BUSINESS`."""
 
-    def __init__(self, caller: Caller, *, api_url: str, consent_url: str) -> None:
+    def __init__(self, caller: Caller, *, api_url: str, api_version: str, consent_url: str) -> None:
         self._caller = caller
-        self._root = api_url.rstrip("/") + _ROOT
+        self._root = f"{api_url.rstrip('/')}/open_api/{api_version}/oauth2"
         self._consent_url = consent_url
 
     def consent_url(self, app: App, consent: Consent) -> str:

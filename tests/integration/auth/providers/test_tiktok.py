@@ -12,9 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from libs.errors import Kind, ServiceError
-from libs.settings import Secret
+from libs.http.session import http_session
+from libs.settings import Secret, load
+from services.auth.adapters.apps import SettingsProviders
 from services.auth.domain.grants import Answer, App, Family, Grant
 from services.auth.ports import APP_REFUSED, CODE_REFUSED, CONSENT_REFUSED, GRANT_REVOKED
+from services.auth.settings import Settings
 from tests.integration.auth.providers.bench import APP, CODE, CONSENT, SECRET, SHOP, Bench, Reply
 
 _BUSINESS = "/tiktok/open_api/v1.3/oauth2"
@@ -372,3 +375,23 @@ async def test_a_status_without_a_code_condemns_no_grant(providers: Bench, statu
         await providers.table[Family.TIKTOK_SHOP].refresh(APP, SHOP, providers.old_grant())
 
     assert (caught.value.kind, caught.value.code) == (Kind.PERMANENT, APP_REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("family", "path"),
+    [(Family.TIKTOK_BUSINESS, "oauth2"), (Family.TIKTOK_ACCOUNT, "tt_user/oauth2")],
+)
+async def test_the_version_in_the_settings_is_the_one_that_is_asked(
+    providers: Bench, family: Family, path: str
+) -> None:
+    environ = {
+        "TIDEWIRE_TIKTOK_API_BASE_URL": f"{providers.url}/tiktok",
+        "TIDEWIRE_TIKTOK_API_VERSION": "v1.4",
+    }
+    providers.reply(f"/tiktok/open_api/v1.4/{path}/refresh_token/", _said(_EXPIRING))
+
+    async with http_session() as session:
+        table = SettingsProviders(load(Settings, environ), session, providers.clock)
+        new = await table.of(family).refresh(APP, SHOP, providers.old_grant())
+
+    assert new.access_token == Secret("new-access")
