@@ -81,6 +81,8 @@ class Kept(Generic[R]):
     sequence: int
     """What a write over it is fenced by."""
     record: R
+    stored_ns: int = 0
+    """When it was stored, where that was told."""
 
 
 KeptGrant: TypeAlias = "Kept[record_pb2.StoredGrant]"

@@ -17,6 +17,7 @@ from libs.bus.dead_letters import DeadLetterStore
 from libs.bus.follow import bucket_follower
 from libs.bus.jetstream_log import JetStreamLog
 from libs.bus.lease import Lease
+from libs.bus.publisher import publish
 from libs.foundation import Ground, OpsPart, own_keys
 from libs.gates import GateBook
 from libs.http.session import http_session
@@ -81,6 +82,7 @@ class _Core:
     shop_keeper: Keeper
     stores: ShopifyStores
     audit: AuditLog
+    events: ConnectionEvents
 
 
 @asynccontextmanager
@@ -109,10 +111,12 @@ async def auth(settings: Settings, base: Ground) -> AsyncIterator[Mapping[str, P
             base, base.rpc_server(settings.grpc_address, services), *_KNOWN, "webhook-secrets"
         )
         core.audit.keep_while(lambda: grpc.is_running)
+        core.events.keep_while(lambda: grpc.is_running or core.refresher.is_busy)
         yield {
             "ops": OpsPart(settings.metrics_address, base.metrics, base.readiness),
             "liveness": core.liveness,
             "audit": core.audit,
+            "events": core.events,
             "limits": limits,
             "gates": core.gates,
             "connections": core.records_follower,
@@ -160,7 +164,7 @@ def _tokens(settings: Settings, base: Ground, keys: KvKeySource, session: Client
     owner = base.ids.new()
     liveness = ReplicaLiveness(base.nats, leases, base.clock, owner)
     providers = SettingsProviders(settings, session, base.clock)
-    events = ConnectionEvents(base.nats, base.clock, base.ids)
+    events = ConnectionEvents(partial(publish, base.nats), grants, base.clock)
     refresher = Refresher(grants, providers, liveness, base.clock, base.metrics, ended=events.ended)
     liveness.keep_while(lambda: refresher.is_busy)
     return _Tokens(
@@ -239,6 +243,7 @@ def _core(
         shop_keeper=shop_keeper,
         stores=store_api,
         audit=AuditLog(base.nats, base.clock, base.ids, base.metrics),
+        events=held.events,
     )
 
 

@@ -46,7 +46,7 @@ class RecordStore(Generic[R]):
         if not connection_id or self._subject(connection_id) != stored.subject:
             _log.error("record_unreadable", bucket=self._bucket, subject=stored.subject)
             return
-        self._keep(connection_id, stored.sequence, record)
+        self._keep(connection_id, stored.sequence, record, stored.stored_ns)
 
     def known(self, connection_id: str) -> Kept[R] | None:
         return self._kept.get(connection_id)
@@ -74,11 +74,11 @@ class RecordStore(Generic[R]):
         sequence = await self._log.commit([entry])
         return self._keep(connection_id, sequence, self._kind.FromString(data))
 
-    def _keep(self, connection_id: str, sequence: int, record: R) -> Kept[R]:
+    def _keep(self, connection_id: str, sequence: int, record: R, stored_ns: int = 0) -> Kept[R]:
         held = self._kept.get(connection_id)
         if held is not None and held.sequence >= sequence:
             return held
-        kept = self._kept[connection_id] = Kept(connection_id, sequence, record)
+        kept = self._kept[connection_id] = Kept(connection_id, sequence, record, stored_ns)
         self._tell(connection_id)
         return kept
 

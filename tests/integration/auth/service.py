@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from libs.bus import streams, subjects
 from libs.bus.follow import bucket_follower
 from libs.bus.jetstream_log import JetStreamLog
+from libs.bus.publisher import publish
 from libs.bus.scan import scan
 from libs.clock import SystemClock
 from libs.foundation import connected
@@ -239,7 +240,7 @@ async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, P
     gates = GateBook(nats, log(subjects.CIRCUITS), _CLOCK, metrics)
     book = Book(records, grants, gates)
     gates.subscribe(book.look_at_gates)
-    events = ConnectionEvents(nats, _CLOCK, ids)
+    events = ConnectionEvents(partial(publish, nats), grants, _CLOCK)
     refresher = Refresher(grants, providers, liveness, _CLOCK, metrics, ended=events.ended)
     tokens = Tokens(grants, refresher, providers, _CLOCK)
     told: list[tuple[str, str]] = []
@@ -280,6 +281,7 @@ async def _made(nats: Client, policy: Path, port: int) -> tuple[Rig, dict[str, P
     parts: dict[str, Part] = {
         "liveness": liveness,
         "audit": audit,
+        "events": events,
         "gates": gates,
         "connections": bucket_follower(nats, subjects.CONNECTIONS, records.take),
         "grants": bucket_follower(nats, subjects.TOKENS, grants.take),
