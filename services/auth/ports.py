@@ -81,7 +81,7 @@ class Kept(Generic[R]):
     sequence: int
     """What a write over it is fenced by."""
     record: R
-    stored_ns: int = 0
+    stored_ns: int = field(default=0, compare=False)
     """When it was stored, where that was told."""
 
 
