@@ -65,17 +65,24 @@ def add_export(shop: CatalogShop, text: str, now_s: int, variants_max: int) -> i
 
 def _products(text: str) -> Iterator[list[Row]]:
     """The rows of each product, in the order of the file."""
-    csv.field_size_limit(_FIELD_BYTES_MAX)
-    lines = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    limit = csv.field_size_limit(_FIELD_BYTES_MAX)
+    try:
+        return iter(_by_handle(csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))).values())
+    finally:
+        # It holds for the whole process, where others count on theirs.
+        csv.field_size_limit(limit)
+
+
+def _by_handle(lines: csv.DictReader[str]) -> dict[str, list[Row]]:
     missing = {"Handle", "Title", "Variant Price"} - set(lines.fieldnames or ())
     if missing:
         raise ExportError(f"an export of products has the columns {', '.join(sorted(missing))}")
-    by_handle: dict[str, list[Row]] = {}
+    found: dict[str, list[Row]] = {}
     for row in lines:
-        by_handle.setdefault(row["Handle"], []).append(
+        found.setdefault(row["Handle"], []).append(
             {name: value or "" for name, value in row.items() if isinstance(name, str)}
         )
-    return iter(by_handle.values())
+    return found
 
 
 def _product(shop: CatalogShop, maker: Maker, rows: Sequence[Row], now_s: int) -> Product:

@@ -27,11 +27,15 @@ _GUARD: Final = "'"
 
 def products_of_csv(file: Path, currency: str) -> list[Product]:
     """The products of an export, numbered in its order; prices are in `currency`."""
-    csv.field_size_limit(sys.maxsize)
     by_handle: dict[str, list[Row]] = {}
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        for row in csv.DictReader(lines):
-            by_handle.setdefault(row["Handle"], []).append(row)
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            for row in csv.DictReader(lines):
+                by_handle.setdefault(row["Handle"], []).append(row)
+    finally:
+        # It holds for the whole process, where other tests count on theirs.
+        csv.field_size_limit(limit)
     return [
         _product(number, rows, currency) for number, rows in enumerate(by_handle.values(), start=1)
     ]
