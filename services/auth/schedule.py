@@ -9,6 +9,7 @@ from typing import Final
 
 from libs.clock import Clock
 from libs.ids import Random
+from services.auth.domain.grants import Family
 from services.auth.domain.timing import refresh_due_s, seconds
 from services.auth.ports import KeptGrant
 
@@ -93,7 +94,9 @@ class Schedule:
             again_s = seconds(self._clock.now_ns()) + _AGAIN_S
             return max(again_s, seconds(record.retry_at.ToNanoseconds()))
         if not record.HasField("expires_at"):
-            return self._unknown_due_s(kept) if record.can_refresh else None
+            # A TikTok Shop's tokens always expire; others say when, or do not.
+            is_unknown = record.can_refresh and record.family == Family.TIKTOK_SHOP
+            return self._unknown_due_s(kept) if is_unknown else None
         expires_s = seconds(record.expires_at.ToNanoseconds())
         if not record.can_refresh:
             return expires_s

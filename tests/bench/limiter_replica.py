@@ -57,6 +57,7 @@ class SkewedClock(SystemClock):
     """A clock that is wrong by `skew_s`, in all that it says."""
 
     def __init__(self, skew_s: float) -> None:
+        super().__init__()
         self._skew_s = skew_s
 
     def now_ns(self) -> int:

@@ -33,7 +33,7 @@ def ended(name: str, how: signal.Signals) -> Inflict:
     """Ended with work in hand, and started again as an orchestrator would."""
 
     async def inflict(scene: Scene) -> None:
-        async with scene.scripted(_SLOW):
+        async with scene.scripted(_SLOW, is_all=False):
             await scene.reaches(0.3)
             await scene.has_work_for(name)
             await scene.kill(name, how)
@@ -46,7 +46,7 @@ def stopped(name: str, seconds: float) -> Inflict:
     """Stopped with work in hand, and continued: it does not know that time has passed."""
 
     async def inflict(scene: Scene) -> None:
-        async with scene.scripted(_SLOW):
+        async with scene.scripted(_SLOW, is_all=False):
             await scene.reaches(0.3)
             await scene.has_work_for(name)
             scene.stop(name)
@@ -76,7 +76,7 @@ async def unsent(scene: Scene) -> None:
 async def all_in_turn(scene: Scene) -> None:
     # Nobody waits for anybody: the next one dies while the one before is still starting.
     victims = ["ingest-normalizer", "events", "nats", "ingest-http"]
-    async with scene.scripted(_SLOW):
+    async with scene.scripted(_SLOW, is_all=False):
         for place, name in enumerate(victims, start=1):
             await scene.reaches(0.2 * place)
             if name == "events":
@@ -91,7 +91,7 @@ def one_of_two_ended(name: str) -> Inflict:
 
     async def inflict(scene: Scene) -> None:
         await scene.joined_by(f"{name}#2")
-        async with scene.scripted(_SLOW):
+        async with scene.scripted(_SLOW, is_all=False):
             await scene.reaches(0.5)
             await scene.has_work_for(name)
             await scene.kill(name)
@@ -104,7 +104,7 @@ def zombie(name: str, seconds: float) -> Inflict:
 
     async def inflict(scene: Scene) -> None:
         await scene.joined_by(f"{name}#2")
-        async with scene.scripted(_SLOW):
+        async with scene.scripted(_SLOW, is_all=False):
             await scene.reaches(0.5)
             await scene.has_work_for(name)
             scene.stop(name)

@@ -194,10 +194,26 @@ async def test_one_whose_expiry_nobody_knows_is_refreshed_at_once() -> None:
     assert (record.token_revision, record.HasField("expires_at")) == (2, True)
 
 
+async def test_one_that_does_not_expire_is_not_refreshed() -> None:
+    house = House(replicas=1)
+    await house.connect(without_expiry(house), family=Family.SHOPIFY)
+    replica = house.replicas[0]
+
+    async def story() -> None:
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        await house.clock.sleep(48 * 3600)
+        replica.refresher.stop()
+        await running
+
+    await house.clock.drive(story())
+
+    assert house.upstream.refreshes == 0
+
+
 async def test_where_the_provider_does_not_say_either_it_is_asked_once_a_day() -> None:
     house = House(replicas=1)
     house.upstream.life_s = None
-    await house.connect()
+    await house.connect(family=Family.TIKTOK_SHOP)
     replica = house.replicas[0]
 
     async def story() -> list[int]:
