@@ -93,6 +93,9 @@ class Schedule:
             # or as soon as it may be tried.
             again_s = seconds(self._clock.now_ns()) + _AGAIN_S
             return max(again_s, seconds(record.retry_at.ToNanoseconds()))
+        if record.failures and record.can_refresh:
+            # Somebody wanted it refreshed before its time, and was told that it is tried again.
+            return seconds(record.retry_at.ToNanoseconds())
         if not record.HasField("expires_at"):
             # A TikTok Shop's tokens always expire; others say when, or do not.
             is_unknown = record.can_refresh and record.family == Family.TIKTOK_SHOP

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from libs.errors import Kind, ServiceError
 from services.auth.schedule import Schedule
 from tests.unit.auth.replicas import ID, LIFE_S, House
 
@@ -45,3 +48,22 @@ async def test_what_was_refreshed_before_its_turn_came_is_due_no_more() -> None:
     schedule.plan(newer)
 
     assert not schedule.is_due(ID)
+
+
+async def test_what_somebody_asked_for_and_failed_is_tried_again_by_itself() -> None:
+    house = House(replicas=1)
+    await house.connect()
+    replica = house.replicas[0]
+    house.upstream.troubles.append(ServiceError(Kind.RETRYABLE, "upstream_timeout"))
+
+    async def story() -> None:
+        running = asyncio.create_task(replica.refresher.run(lambda: None))
+        with pytest.raises(ServiceError, match="tried again by itself"):
+            await replica.token()
+        await house.clock.sleep(2)
+        replica.refresher.stop()
+        await running
+
+    await house.clock.drive(story())
+
+    assert (await replica.record()).token_revision == 2
