@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+
+TURN_LASTS_S: Final = 0.05
+"""How late a turn may still be used: whoever had something to do first that took longer takes
+another one. Else all that was held up by the same trouble leaves at once."""
 
 
 class Priority(IntEnum):
@@ -50,7 +55,7 @@ class Limiter(Protocol):
         """Returns when `weight` may be spent of every one of `limits`: of all or of none.
 
         Callers of one process and different `shop` that share a limit are served in turn. Name the
-        limit first that most callers share. Make the call at once: a turn is for now.
+        limit first that most callers share. Make the call within `TURN_LASTS_S`.
 
         Raises:
             ServiceError: THROTTLED with the wait: `limit_busy` where that is longer than

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 from libs import metric_names
 from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
-from libs.limits import LIMITS_UNREACHABLE, Limiter, Priority
+from libs.limits import LIMITS_UNREACHABLE, TURN_LASTS_S, Limiter, Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
 from services.events.domain.answers import Answered, RefusedError, scope_of
 from services.events.domain.dialect import Dialect, HttpRequest
@@ -63,6 +63,11 @@ _WAIT_S: Final = {Priority.LIVE: 5.0, Priority.BACKFILL: 1.0, Priority.REPLAY: 1
 _ISOLATING_S: Final = 10.0
 """Then what is still unknown comes again, after what is known was recorded: a thousand bad events
 take two thousand requests. It is half of the time that a process has left when it is stopped."""
+
+_TURNS_MAX: Final = 3
+_TURNS_MISSED: Final = ServiceError(
+    Kind.THROTTLED, "turns_missed", "the store is too slow for its turns", retry_after_s=1.0
+)
 
 _UNFINISHED: Final = ServiceError(
     Kind.THROTTLED, "isolation_unfinished", "bad events are still looked for", retry_after_s=1.0
@@ -127,7 +132,8 @@ class Sender:
         """One result for each of `outgoing`, in order.
 
         `leaving` is awaited when the first request has its turn and before it leaves; where it
-        raises, nothing leaves. So what has no turn yet costs no record of a try.
+        raises, nothing leaves. So what has no turn yet costs no record of a try. It is awaited
+        again where it took too long for that turn, and should then have nothing to do.
         """
         pixel = errand.pixel
         dialect = dialect_of(pixel.settings.dialect)
@@ -189,16 +195,33 @@ class Sender:
         # A line first: a turn that had to wait for one would be used late, with others.
         async with self._lines.of(errand.pixel.connection_id, errand.priority):
             try:
-                await self._turn(errand, limits_of(errand.pixel.settings))
-                passage = self._gatekeeper.begin(errand.pixel)
+                passage = await self._passage(errand, leaving)
             except ServiceError as error:
-                return error
-            try:
-                await leaving()
-            except ServiceError as error:
-                self._gatekeeper.abandoned(passage)
                 return error
             return await self._called(errand.pixel, request, traces, passage)
+
+    async def _passage(self, errand: Errand, leaving: Leaving) -> Passage:
+        """Leave for a request that is made now, once it has its turn and `leaving` is done.
+
+        A turn is for now: where a store that was away keeps `leaving` long, everything that waited
+        for it would leave at once. So it takes another turn, by when there is nothing left to do.
+
+        Raises:
+            ServiceError: it has no turn, its sink is shut, or `leaving` failed.
+        """
+        for _ in range(_TURNS_MAX):
+            await self._turn(errand, limits_of(errand.pixel.settings))
+            turn_s = self._clock.monotonic_s()
+            passage = self._gatekeeper.begin(errand.pixel)
+            try:
+                await leaving()
+            except ServiceError:
+                self._gatekeeper.abandoned(passage)
+                raise
+            if self._clock.monotonic_s() - turn_s <= TURN_LASTS_S:
+                return passage
+            self._gatekeeper.abandoned(passage)
+        raise _TURNS_MISSED
 
     async def _called(
         self,

@@ -6,13 +6,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
+from libs.clock import FakeClock
+from libs.errors import Kind, ServiceError
 from libs.limits import Priority, Unlimited
 from libs.telemetry import SpanRef, Telemetry
 from services.events.domain.answers import Answered
 from services.events.lines import CALLS_AT_ONCE, CALLS_OF_A_PIXEL, REPLAYS_AT_ONCE
 from services.events.sender import Errand, Outgoing, Sender
 from services.events.shares import Sent
-from tests.unit.events_service.fakes import SHOP, FakeTikTok, conversion, pixel, sender_of
+from tests.unit.events_service.fakes import (
+    SHOP,
+    FakeTikTok,
+    RecordingLimiter,
+    conversion,
+    pixel,
+    sender_of,
+)
 
 PLAIN = SpanRef(9, 10, sampled=False)
 TOO_MANY = 10
@@ -118,3 +127,34 @@ async def test_replays_of_a_pixel_leave_it_lines_for_what_is_live() -> None:
     assert all(one.done() for one in live)
     limiter.may.set()
     await asyncio.gather(*replays)
+
+
+async def test_a_turn_that_passed_while_a_try_was_noted_is_not_used() -> None:
+    tiktok, limiter, clock = FakeTikTok(), RecordingLimiter(), FakeClock()
+    sender = sender_of(tiktok, Telemetry.null(), limiter=limiter, clock=clock)
+    notes = [3.0, 0.0]
+
+    async def leaving() -> None:
+        clock.advance(notes.pop(0))
+
+    (sent,) = await sender.send(
+        Errand(pixel(), SHOP), [Outgoing(conversion("e"), PLAIN)], leaving=leaving
+    )
+
+    assert isinstance(sent, Answered)
+    assert (len(limiter.asked), len(tiktok.requests), notes) == (2, 1, [])
+
+
+async def test_a_store_that_stays_too_slow_sends_nothing_at_a_wrong_time() -> None:
+    tiktok, limiter, clock = FakeTikTok(), RecordingLimiter(), FakeClock()
+    sender = sender_of(tiktok, Telemetry.null(), limiter=limiter, clock=clock)
+
+    async def leaving() -> None:
+        clock.advance(0.2)
+
+    (sent,) = await sender.send(
+        Errand(pixel(), SHOP), [Outgoing(conversion("e"), PLAIN)], leaving=leaving
+    )
+
+    assert isinstance(sent, ServiceError)
+    assert (sent.kind, sent.code, tiktok.requests) == (Kind.THROTTLED, "turns_missed", [])
