@@ -113,15 +113,15 @@ def _line_key(item: order_pb2.LineItem) -> str:
 
 
 def _order_identity(order: order_pb2.Order) -> Identity:
-    addresses = [order.billing_address, order.shipping_address, order.customer.default_address]
-    client = order.client
+    customer, client = order.customer, order.client
+    addresses = [order.billing_address, order.shipping_address, customer.default_address]
     found = _clicks(order.note_attributes, client)
     return Identity(
-        emails=_present(order.email, order.contact_email, order.customer.email),
-        phones=_phones(order.phone, order.customer.phone, addresses),
-        external_ids=_present(order.customer.customer_id),
-        first_name=_first_of(order.customer.first_name, *(a.first_name for a in addresses)),
-        last_name=_first_of(order.customer.last_name, *(a.last_name for a in addresses)),
+        emails=_present(order.email, order.contact_email, customer.email),
+        phones=_phones(order.phone, customer.phone, addresses),
+        external_ids=_present(customer.customer_id),
+        first_name=_first_of(customer.first_name, *(a.first_name for a in addresses)),
+        last_name=_first_of(customer.last_name, *(a.last_name for a in addresses)),
         address=_address(addresses),
         ip=client.ip or None,
         user_agent=client.user_agent or None,

@@ -19,6 +19,7 @@ from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
 from libs.limits import Priority
 from libs.telemetry import Metrics, SpanRef, Tracer
+from libs.turnstile import Turnstile
 from services.events.gatekeeper import Gatekeeper, is_shared
 from services.events.mapping import map_share
 from services.events.ports import (
@@ -62,8 +63,8 @@ _GONE_AFTER_S: Final = 60.0
 _MAYBE_SENT_AFTER_S: Final = 47 * 3600.0
 """TikTok drops repetitions for 48 hours; the last hour is for a request under way."""
 
-_AT_A_STRETCH: Final = 16
-"""Units that are read or mapped before others may: about 10 ms."""
+_AT_A_STRETCH: Final = 8
+"""Units that are read, mapped or recorded before others may: less than 5 ms."""
 
 _OUR_FAULT: Final = frozenset({"mapping", "permanent", "exhausted"})
 """Classes of reason that may mean that something is wrong with us."""
@@ -91,6 +92,7 @@ class Handlers:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self._turnstile = Turnstile()
 
     async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
         """Maps and sends; a unit has ended when all its pixels have their outcome.
@@ -158,6 +160,14 @@ class Handlers:
             self._trace(task)
         return [self._result(task) for task in tasks]
 
+    async def _let_others_in(self, number: int) -> None:
+        """Now and then: a thousand units are half a second's work, and other shops wait meanwhile.
+
+        So do the limits: an answer of theirs that is not read in time counts as none.
+        """
+        if number % _AT_A_STRETCH == 0:
+            await self._turnstile.passed()
+
     def _result(self, task: Task) -> ServiceError | None:
         error = task.result()
         if error is not None and (error.kind is Kind.RETRYABLE or is_shared(error)):
@@ -173,7 +183,7 @@ class Handlers:
         """The units with their shares mapped, but for those that have ended or are to be parked."""
         tasks = []
         for number, unit in enumerate(units):
-            await _let_others_in(number)
+            await self._let_others_in(number)
             tasks.append(await self._opened(unit))
         pairs = [
             (s.sink, task.name) for task in tasks for s in task.shares if only in (None, s.sink)
@@ -184,7 +194,7 @@ class Handlers:
             # Asked for every unit: a durable that was made anew gives old facts out as untried.
             known = await self._around.outcomes.known(tasks[0].record.shop, pairs)
         for number, task in enumerate(tasks):
-            await _let_others_in(number)
+            await self._let_others_in(number)
             shares = (s for s in task.shares if only in (None, s.sink))
             task.shares = [s for s in shares if not has_ended(known.get((s.sink, task.name)))]
             for share in task.shares:
@@ -365,7 +375,10 @@ class Handlers:
         if not fresh:
             return {}
         now_ns = self._around.clock.now_ns()
-        outcomes = [attempt_of(task, share, now_ns=now_ns) for task, share in fresh]
+        outcomes = []
+        for number, (task, share) in enumerate(fresh):
+            await self._let_others_in(number)
+            outcomes.append(attempt_of(task, share, now_ns=now_ns))
         # What another process has ended meanwhile is not in the answer. It is sent all the same:
         # TikTok drops it, and the outcome that stands stays.
         return await self._around.outcomes.attempt(outcomes, known)
@@ -395,14 +408,18 @@ class Handlers:
     async def _record(
         self, tasks: Sequence[Task], known: Mapping[Pair, Known], *, refused: bool
     ) -> None:
-        outcomes = [
-            self._ended(task, share, known, well=not refused)
+        ended = [
+            (task, share)
             for task in tasks
             for share in task.shares
             if not share.parked
             and share.unended() is None
             and (share.refusal() is not None) is refused
         ]
+        outcomes = []
+        for number, (task, share) in enumerate(ended):
+            await self._let_others_in(number)
+            outcomes.append(self._ended(task, share, known, well=not refused))
         if outcomes:
             await self._around.outcomes.record(outcomes, known)
 
@@ -484,9 +501,3 @@ class Handlers:
             attributes=attributes,
             error=worst(error for share in task.shares if (error := share.unended())),
         )
-
-
-async def _let_others_in(number: int) -> None:
-    """Now and then: a thousand units are half a second's work, and other shops wait meanwhile."""
-    if number % _AT_A_STRETCH == _AT_A_STRETCH - 1:
-        await asyncio.sleep(0)

@@ -65,8 +65,9 @@ def usable_click_id(raw: str | None) -> str | None:
 
 
 def _query(url: str) -> Mapping[str, str]:
-    lowered = url.lower()
-    if len(url) > _URL_CHARACTERS_MAX or ("tt" not in lowered and "tiktok" not in lowered):
+    # Only behind the question mark: every `http` has two of them in front of it.
+    asked = url.partition("?")[2].lower()
+    if len(url) > _URL_CHARACTERS_MAX or ("tt" not in asked and "tiktok" not in asked):
         return {}
     try:
         query = urlsplit(url).query

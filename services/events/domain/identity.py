@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, starmap
 
 from services.events.domain import hashing
 from services.events.domain.click_ids import usable_click_id
@@ -94,17 +94,21 @@ def _is_local_v6(number: int) -> bool:
 
 
 def _phones(phones: Iterable[Phone], shop_country: str | None) -> Iterable[str | None]:
-    return (
-        hashing.phone_hash(phone.raw, phone.region or shop_country)
+    stated = (
+        (phone.raw, phone.region or shop_country)
         for phone in islice(phones, _VALUES_READ_MAX)
         if phone.raw.strip()
     )
+    return starmap(hashing.phone_hash, dict.fromkeys(stated))
 
 
 def _stated(values: Iterable[str]) -> Iterable[str]:
-    """Without the empty ones: nothing was said there, so nothing is dropped."""
+    """Each once, without the empty ones: nothing was said there, so nothing is dropped.
+
+    An order says the same address up to three times, and to hash it costs more than to look.
+    """
     stated = (value for value in values if value and not value.isspace())
-    return islice(stated, _VALUES_READ_MAX)
+    return dict.fromkeys(islice(stated, _VALUES_READ_MAX))
 
 
 def _distinct(hashes: Iterable[str | None], dropped: Note, notes: list[Note]) -> tuple[str, ...]:

@@ -45,14 +45,20 @@ def test_values_written_in_several_ways_are_one_and_keep_their_order() -> None:
 def test_a_flood_of_values_is_bounded() -> None:
     identity = Identity(
         external_ids=tuple(map(str, range(1, 5_000))),
-        emails=("nobody",) * 5_000,
-        phones=(Phone("12"),) * 5_000,
+        emails=tuple(f"nobody-{number}" for number in range(5_000)),
+        phones=tuple(Phone(f"{number}") for number in range(5_000)),
     )
 
     keys, notes = match_keys(identity, None)
 
     assert len(keys.external_ids) == VALUES_MAX
     assert len(notes) == 100
+
+
+def test_what_is_said_twice_and_cannot_be_used_is_noted_once() -> None:
+    identity = Identity(emails=("nobody",) * 3, phones=(Phone("12"), Phone("12")))
+
+    assert match_keys(identity, None)[1] == (Note.EMAIL_DROPPED, Note.PHONE_DROPPED)
 
 
 def test_every_value_that_is_dropped_is_counted_by_its_kind() -> None:
