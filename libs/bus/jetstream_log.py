@@ -29,6 +29,9 @@ _MESSAGE_NOT_FOUND: Final = 10037
 _SUBJECTS_PER_READ: Final = 500
 """The server's own bound on subjects that one many-subject read may match is 1,024."""
 
+_AT_A_STRETCH: Final = 100
+"""Entries of a batch that are published before others may: about 5 ms."""
+
 
 class JetStreamLog:
     """`CommitLog` on the stream `stream`, which needs `allow_atomic` and `allow_direct`.
@@ -63,6 +66,9 @@ class JetStreamLog:
             # (a plain write: 0.6 ms, each synced).
             batch_id = self._ids.new()
             for number, entry in enumerate(entries[:-1], start=1):
+                if number % _AT_A_STRETCH == 0:
+                    # To publish waits for nothing, and five hundred take 20 ms.
+                    await asyncio.sleep(0)
                 await self._nats.publish(
                     entry.subject,
                     entry.data,

@@ -65,6 +65,9 @@ _ISOLATING_S: Final = 10.0
 take two thousand requests. It is half of the time that a process has left when it is stopped."""
 
 _TURNS_MAX: Final = 3
+_SMOOTHED: Final = 0.2
+_NOTHING_LEFT_S: Final = 0.0001
+"""Quicker than any store: there was nothing to be done."""
 _TURNS_MISSED: Final = ServiceError(
     Kind.THROTTLED, "turns_missed", "the store is too slow for its turns", retry_after_s=1.0
 )
@@ -122,6 +125,8 @@ class Sender:
         self._clock = clock
         self._limiter = limiter
         self._lines = Lines()
+        self._leaving_s = 0.0
+        """How long it takes of late to do what must be done before a request leaves."""
         self._gatekeeper = gatekeeper
         self._tracer = tracer
         self._metrics = metrics
@@ -204,17 +209,23 @@ class Sender:
         """Leave for a request that is made now, once it has its turn and `leaving` is done.
 
         A turn is for now: where a store that was away keeps `leaving` long, everything that waited
-        for it would leave at once. So it takes another turn, by when there is nothing left to do.
+        for it would leave at once. So it takes another turn, by when there is nothing left to do;
+        and where the store is slow all the time, it takes its turn after that, not two.
 
         Raises:
             ServiceError: it has no turn, its sink is shut, or `leaving` failed.
         """
+        if self._leaving_s > TURN_LASTS_S / 2:
+            refused = self._gatekeeper.refuses()
+            if refused is not None:
+                raise refused
+            await self._timed(leaving)
         for _ in range(_TURNS_MAX):
             await self._turn(errand, limits_of(errand.pixel.settings))
             turn_s = self._clock.monotonic_s()
             passage = self._gatekeeper.begin(errand.pixel)
             try:
-                await leaving()
+                await self._timed(leaving)
             except ServiceError:
                 self._gatekeeper.abandoned(passage)
                 raise
@@ -222,6 +233,13 @@ class Sender:
                 return passage
             self._gatekeeper.abandoned(passage)
         raise _TURNS_MISSED
+
+    async def _timed(self, leaving: Leaving) -> None:
+        began_s = self._clock.monotonic_s()
+        await leaving()
+        took_s = self._clock.monotonic_s() - began_s
+        if took_s > _NOTHING_LEFT_S:
+            self._leaving_s += (took_s - self._leaving_s) * _SMOOTHED
 
     async def _called(
         self,

@@ -158,3 +158,24 @@ async def test_a_store_that_stays_too_slow_sends_nothing_at_a_wrong_time() -> No
 
     assert isinstance(sent, ServiceError)
     assert (sent.kind, sent.code, tiktok.requests) == (Kind.THROTTLED, "turns_missed", [])
+
+
+async def test_where_the_store_is_slow_all_the_time_a_request_takes_one_turn_and_not_two() -> None:
+    tiktok, limiter, clock = FakeTikTok(), RecordingLimiter(), FakeClock()
+    sender = sender_of(tiktok, Telemetry.null(), limiter=limiter, clock=clock)
+    turns = []
+
+    for number in range(10):
+        left = [0.2]
+
+        async def leaving(left: list[float] = left) -> None:
+            clock.advance(left.pop() if left else 0.0)
+
+        before = len(limiter.asked)
+        (sent,) = await sender.send(
+            Errand(pixel(), SHOP), [Outgoing(conversion(f"e{number}"), PLAIN)], leaving=leaving
+        )
+        assert isinstance(sent, Answered)
+        turns.append(len(limiter.asked) - before)
+
+    assert (turns[0], turns[-1]) == (2, 1)
