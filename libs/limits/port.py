@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
-
 TURN_LASTS_S: Final = 0.05
 """How late a turn may still be used: whoever had something to do first that took longer takes
 another one. Else all that was held up by the same trouble leaves at once."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.faults.auth import AUTH
 from tests.faults.clients import CLIENTS
+from tests.faults.delivery import DELIVERY
 from tests.faults.full import FULL
 from tests.faults.limiter import LIMITER
 from tests.faults.nats import NATS
@@ -14,7 +15,16 @@ from tests.faults.processes import PROCESSES
 from tests.faults.tiktok import TIKTOK
 from tests.faults.trial import Fault
 
-FAULTS: Final[Sequence[Fault]] = (*PROCESSES, *AUTH, *NATS, *FULL, *LIMITER, *TIKTOK, *CLIENTS)
+FAULTS: Final[Sequence[Fault]] = (
+    *PROCESSES,
+    *DELIVERY,
+    *AUTH,
+    *NATS,
+    *FULL,
+    *LIMITER,
+    *TIKTOK,
+    *CLIENTS,
+)
 
 SHORT: Final = (
     "all.kill-in-turn",

@@ -133,7 +133,7 @@ def skewed(name: str, ahead_s: float, *, paired: bool) -> Inflict:
 
 def _each() -> list[Fault]:
     faults = []
-    for name in ("ingest-http", "ingest-normalizer", "events", "delivery"):
+    for name in ("ingest-http", "ingest-normalizer", "events"):
         when = "with work in hand" if name in _WITH_DURABLES else "in the middle of a storm"
         faults += [
             Fault(
