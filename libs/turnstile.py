@@ -13,8 +13,15 @@ class Turnstile:
     on before anything is read, and whoever waits for an answer waits for a tenth of a second.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_a_stretch: int = 1) -> None:
+        """`at_a_stretch`: how many steps of its work a task may take each time."""
+        self._at_a_stretch = at_a_stretch
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def before(self, step: int) -> None:
+        """Awaited before each step of a task, numbered from 0; waits where a stretch is over."""
+        if step % self._at_a_stretch == 0:
+            await self.passed()
 
     async def passed(self) -> None:
         """Returns when it is this task's turn. It may then work until it waits for anything."""

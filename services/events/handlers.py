@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from libs import metric_names
-from libs.bus.burial import BurialWatch
 from libs.bus.consumer import GivenUp, Unit
-from libs.bus.parking import queue_of
-from libs.clock import Clock
 from libs.errors import Kind, ServiceError, permanent
 from libs.limits import Priority
-from libs.telemetry import Metrics, SpanRef, Tracer
+from libs.telemetry import SpanRef
 from libs.turnstile import Turnstile
-from services.events.gatekeeper import Gatekeeper, is_shared
-from services.events.mapping import map_share
-from services.events.ports import (
-    DeadLetters,
-    Known,
-    Opener,
-    Outcomes,
-    Pair,
-    Parking,
-    Pixels,
-)
+from services.events.gatekeeper import is_shared
+from services.events.ports import Known, Pair
+from services.events.reading import Reader
 from services.events.records import (
     attempt_of,
     corrected_note,
@@ -38,30 +25,15 @@ from services.events.records import (
     outcome_of,
     reason_of,
     reference_of,
-    settled_in,
 )
-from services.events.sender import Errand, Outgoing, Sender
-from services.events.shares import HELD_BACK, MAYBE_SENT, Piece, Sent, Share, Task, pixel_of, worst
-from services.events.units import (
-    connection_id_of,
-    has_ended,
-    meant_for,
-    original_of,
-    part_of,
-    priority_of,
-    record_of,
-    unreadable,
-)
-from tidewire.commerce.v1 import fact_pb2, record_pb2
+from services.events.sender import Errand, Outgoing
+from services.events.shares import HELD_BACK, Piece, Sent, Share, Task, pixel_of, worst
+from services.events.surroundings import Surroundings
+from services.events.units import connection_id_of, part_of, priority_of, record_of
+from tidewire.commerce.v1 import record_pb2
 from tidewire.delivery.v1 import gate_pb2, outcome_pb2
 
 _log = structlog.stdlib.get_logger()
-
-_GONE_AFTER_S: Final = 60.0
-"""How much longer than ingest this process may take to notice a new connection."""
-
-_MAYBE_SENT_AFTER_S: Final = 47 * 3600.0
-"""TikTok drops repetitions for 48 hours; the last hour is for a request under way."""
 
 _AT_A_STRETCH: Final = 8
 """Units that are read, mapped or recorded before others may: less than 5 ms."""
@@ -70,29 +42,13 @@ _OUR_FAULT: Final = frozenset({"mapping", "permanent", "exhausted"})
 """Classes of reason that may mean that something is wrong with us."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the handlers work with."""
-
-    opener: Opener
-    pixels: Pixels
-    sender: Sender
-    gatekeeper: Gatekeeper
-    outcomes: Outcomes
-    dead_letters: DeadLetters
-    parking: Parking
-    burials: BurialWatch
-    tracer: Tracer
-    metrics: Metrics
-    clock: Clock
-
-
 class Handlers:
     """Handles units of one shop at a time, in order."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self._turnstile = Turnstile()
+        self._turnstile = Turnstile(_AT_A_STRETCH)
+        self._reader = Reader(around, self._turnstile)
 
     async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
         """Maps and sends; a unit has ended when all its pixels have their outcome.
@@ -123,7 +79,7 @@ class Handlers:
         What belongs with its connection has not been tried there: it is parked, perhaps once more,
         for nobody knows whether it is already.
         """
-        tasks, known = await self._prepared([given_up.unit], only, may_park=only is None)
+        tasks, known = await self._reader.prepared([given_up.unit], only, may_park=only is None)
         await self._park_now([(t, s) for t in tasks for s in t.shares if s.parked])
         for task in tasks:
             for share in task.shares:
@@ -146,7 +102,7 @@ class Handlers:
     async def _handle(
         self, units: Sequence[Unit], *, only: str | None
     ) -> Sequence[ServiceError | None]:
-        tasks, known = await self._prepared(units, only, may_park=only is None)
+        tasks, known = await self._reader.prepared(units, only, may_park=only is None)
         known |= await self._send_all(tasks, known)
         # What went well is recorded first: a letter or a reference that cannot be stored must not
         # send it again.
@@ -160,14 +116,6 @@ class Handlers:
             self._trace(task)
         return [self._result(task) for task in tasks]
 
-    async def _let_others_in(self, number: int) -> None:
-        """Now and then: a thousand units are half a second's work, and other shops wait meanwhile.
-
-        So do the limits: an answer of theirs that is not read in time counts as none.
-        """
-        if number % _AT_A_STRETCH == 0:
-            await self._turnstile.passed()
-
     def _result(self, task: Task) -> ServiceError | None:
         error = task.result()
         if error is not None and (error.kind is Kind.RETRYABLE or is_shared(error)):
@@ -175,110 +123,7 @@ class Handlers:
             return self._around.gatekeeper.shut_error() or error
         return error
 
-    # -- reading ---------------------------------------------------------------------------------
-
-    async def _prepared(
-        self, units: Sequence[Unit], only: str | None, *, may_park: bool = False
-    ) -> tuple[list[Task], dict[Pair, Known]]:
-        """The units with their shares mapped, but for those that have ended or are to be parked."""
-        tasks = []
-        for number, unit in enumerate(units):
-            await self._let_others_in(number)
-            tasks.append(await self._opened(unit))
-        pairs = [
-            (s.sink, task.name) for task in tasks for s in task.shares if only in (None, s.sink)
-        ]
-        pairs += [pair for task in tasks if (pair := original_of(task.record))]
-        known: dict[Pair, Known] = {}
-        if pairs:
-            # Asked for every unit: a durable that was made anew gives old facts out as untried.
-            known = await self._around.outcomes.known(tasks[0].record.shop, pairs)
-        for number, task in enumerate(tasks):
-            await self._let_others_in(number)
-            shares = (s for s in task.shares if only in (None, s.sink))
-            task.shares = [s for s in shares if not has_ended(known.get((s.sink, task.name)))]
-            for share in task.shares:
-                share.known = known.get((share.sink, task.name))
-                if share.known is not None and not task.unit.tried_here:
-                    task.unit.attempts = max(task.unit.attempts, share.known.outcome.attempts)
-                if may_park:
-                    share.parked = self._waits_elsewhere(task, share)
-                if not share.parked:
-                    self._map(task, share, known)
-        return tasks, known
-
-    async def _opened(self, unit: Unit) -> Task:
-        started_ns = self._around.clock.now_ns()
-        record = record_of(unit)
-        tracer = self._around.tracer
-        parent = SpanRef.parse(record.traceparent) or tracer.start_trace()
-        known = {pixel.sink: pixel for pixel in self._around.pixels.of_shop(record.shop)}
-        fact: fact_pb2.Fact | None = None
-        trouble: ServiceError | None = None
-        try:
-            fact = await self._fact(record)
-        except ServiceError as error:
-            if error.kind is not Kind.PERMANENT:
-                raise
-            # This one fact cannot be opened; its neighbours in the batch can.
-            trouble = error
-        # A record that names no sink was written before its shop had any, or by an older writer.
-        owed = record.sinks or (meant_for(fact, known) if fact else known)
-        shares = [Share(s, connection_id_of(record.shop, s, known), known.get(s)) for s in owed]
-        return Task(unit, record, fact, trouble, tracer.child(parent), started_ns, shares)
-
-    async def _fact(self, record: record_pb2.FactRecord) -> fact_pb2.Fact:
-        if not record.HasField("payload"):
-            raise unreadable()
-        opened = await self._around.opener.open_bytes(record.payload, record.shop)
-        try:
-            return fact_pb2.Fact.FromString(opened)
-        except DecodeError:
-            raise unreadable() from None
-
-    def _map(self, task: Task, share: Share, known: Mapping[Pair, Known]) -> None:
-        if task.fact is None or task.trouble is not None:
-            share.failed = task.trouble or unreadable()
-            return
-        if share.pixel is None:
-            self._without_pixel(task.record, share)
-            return
-        now_s = self._around.clock.now_ns() / 1e9
-        first_s = share.first_attempt_s
-        if first_s is not None and now_s - first_s > _MAYBE_SENT_AFTER_S:
-            share.failed = permanent(
-                MAYBE_SENT, "a request with it left 47 hours ago and nobody knows what became of it"
-            )
-            share.class_ = MAYBE_SENT
-            return
-        earlier = share.known
-        if earlier is None or not earlier.outcome.events:
-            # Of a replay the original's names count, also after a try that did not arrive.
-            earlier = known.get(original_of(task.record) or ("", ""), earlier)
-        # Once it was tried it is as old as it was then: an outage must not make it too old.
-        as_of_s = now_s if first_s is None else first_s
-        map_share(task, share, earlier.outcome if earlier else None, as_of_s)
-        if share.known is not None:
-            share.settled = settled_in(share.known.outcome)
-
-    def _without_pixel(self, record: record_pb2.FactRecord, share: Share) -> None:
-        """Its outcome is owed all the same: it waits for the connection, unless that is gone."""
-        age_s = self._around.clock.now_ns() / 1e9 - record.received_at.seconds
-        connected = self._around.pixels.is_connected(record.shop, share.sink)
-        if age_s > _GONE_AFTER_S and not connected:
-            share.ignored = "connection_removed"
-            return
-        share.failed = ServiceError(
-            Kind.AUTH, "connection_missing", f"{share.sink} is not usable yet"
-        )
-
     # -- waiting elsewhere -----------------------------------------------------------------------
-
-    def _waits_elsewhere(self, task: Task, share: Share) -> str:
-        """Why a share is parked unread; empty where it is not."""
-        queue = queue_of(share.connection_id, task.unit.subject)
-        is_behind = self._around.parking.is_behind(queue)
-        return self._around.gatekeeper.parks(share.connection_id) or ("behind" if is_behind else "")
 
     async def _park(self, tasks: Sequence[Task]) -> None:
         """Moves on what waits for its connection, so that its lane need not wait with it."""
@@ -377,7 +222,7 @@ class Handlers:
         now_ns = self._around.clock.now_ns()
         outcomes = []
         for number, (task, share) in enumerate(fresh):
-            await self._let_others_in(number)
+            await self._turnstile.before(number)
             outcomes.append(attempt_of(task, share, now_ns=now_ns))
         # What another process has ended meanwhile is not in the answer. It is sent all the same:
         # TikTok drops it, and the outcome that stands stays.
@@ -418,7 +263,7 @@ class Handlers:
         ]
         outcomes = []
         for number, (task, share) in enumerate(ended):
-            await self._let_others_in(number)
+            await self._turnstile.before(number)
             outcomes.append(self._ended(task, share, known, well=not refused))
         if outcomes:
             await self._around.outcomes.record(outcomes, known)

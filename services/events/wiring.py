@@ -28,11 +28,12 @@ from services.events.adapters.pixels import ConnectedPixels
 from services.events.adapters.tiktok import TikTokEvents
 from services.events.drainer import Drainer, Yard
 from services.events.gatekeeper import Gatekeeper
-from services.events.handlers import Handlers, Surroundings
+from services.events.handlers import Handlers
 from services.events.lines import CALLS_AT_ONCE
 from services.events.sender import Sender
 from services.events.server import EventsServer
 from services.events.settings import Settings
+from services.events.surroundings import Surroundings
 from tidewire.events.v1 import events_service_pb2_grpc
 
 

@@ -28,8 +28,9 @@ from libs.telemetry import Telemetry
 from services.events.adapters.outcomes import OutcomeStore
 from services.events.drainer import Drainer, Yard
 from services.events.gatekeeper import SINK, Gatekeeper
-from services.events.handlers import Handlers, Surroundings
+from services.events.handlers import Handlers
 from services.events.ports import Pixel
+from services.events.surroundings import Surroundings
 from tests.fakes.nats_server import NatsServer
 from tests.integration.rpc.rig import new_id
 from tests.unit.events_service.fakes import (

@@ -11,8 +11,9 @@ from libs.clock import FakeClock
 from libs.errors import ServiceError
 from libs.telemetry import Telemetry
 from services.events.gatekeeper import Gatekeeper
-from services.events.handlers import Handlers, Surroundings
+from services.events.handlers import Handlers
 from services.events.ports import Known, Pair, Pixel
+from services.events.surroundings import Surroundings
 from tests.unit.events_service.fakes import (
     AT_S,
     TIMEOUT,

@@ -56,8 +56,18 @@ async def test_one_that_was_cancelled_while_it_waited_holds_up_nobody() -> None:
     assert second.cancelled()
 
 
-async def test_one_alone_goes_on_again_and_again() -> None:
-    turnstile = Turnstile()
+async def test_one_alone_goes_on_after_each_of_its_stretches() -> None:
+    turnstile, stop = Turnstile(at_a_stretch=2), asyncio.Event()
+    turns, seen = [0], []
+    counting = asyncio.create_task(turns_of_the_loop(stop, turns))
 
-    for _ in range(3):
-        await asyncio.wait_for(turnstile.passed(), 5)
+    async with asyncio.timeout(5):
+        for step in range(6):
+            await turnstile.before(step)
+            seen.append(turns[0])
+    stop.set()
+    await counting
+
+    first, second, third = seen[0::2]
+    assert seen[1::2] == [first, second, third]
+    assert first < second < third
