@@ -58,6 +58,7 @@ class RemoteConnections:
         if webhook_secrets:
             self._watches["secrets"] = self._secrets_told
         self._awaited = set(self._watches)
+        self._all_told = asyncio.Event()
         self._ready: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
 
@@ -75,6 +76,9 @@ class RemoteConnections:
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return self._index.subscribe(changed)
+
+    async def told(self) -> None:
+        await self._all_told.wait()
 
     def webhook_secrets(self, handle: str | None) -> Sequence[WebhookSecret]:
         if "secrets" in self._awaited:
@@ -137,6 +141,7 @@ class RemoteConnections:
                     for one in gone:
                         self._index.remove(one)
                     changed = True
+                    self._all_told.set()
                     self._now_ready("connections")
             # The first ones come by thousands: whoever listens hears of them together.
             if changed and complete:

@@ -61,6 +61,9 @@ class FileConnections:
     def connections(self, handle: str, kind: ConnectionKind.ValueType) -> Sequence[Connection]:
         return self._now.connections.get((handle, kind), ())
 
+    async def told(self) -> None:
+        """Returns at once: the file has been read."""
+
     def sinks(self, handle: str) -> Sequence[str]:
         return self._now.sinks.get(handle, ())
 

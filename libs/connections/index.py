@@ -85,6 +85,9 @@ class ConnectionIndex:
     def connections(self, handle: str, kind: ConnectionKind.ValueType) -> Sequence[Connection]:
         return self._by_kind.get((handle, kind), ())
 
+    async def told(self) -> None:
+        """Returns at once: who fills it says when that is done."""
+
     def sinks(self, handle: str) -> Sequence[str]:
         return self._sinks.get(handle, ())
 

@@ -71,6 +71,12 @@ class Connections(Protocol):
         `changed` must not raise and must not wait.
         """
 
+    async def told(self) -> None:
+        """Returns once all connections there are have been told; until then any may be missing.
+
+        Who takes a connection that is missing for one that is gone waits for this first.
+        """
+
 
 class Credentials(Protocol):
     """The secrets of connections."""

@@ -58,8 +58,11 @@ class DeadLetters(Protocol):
 class Shops(Protocol):
     """The shops of a lane that have catalogs."""
 
-    def book(self, shop: str) -> ShopBook | None:
-        """The shop's book; None where it has no catalog."""
+    async def book(self, shop: str) -> ShopBook | None:
+        """The shop's book, once all its catalogs are open; None where it has no catalog.
+
+        What is put to a book before is compared with no catalog, and nobody would do it later.
+        """
 
     async def shop_told(self, shop: str, told: shop_pb2.Shop) -> None:
         """A shop says what it is."""
@@ -92,7 +95,7 @@ class Intake:
     async def handle(self, units: Sequence[Unit]) -> Sequence[ServiceError | None]:
         """One result a unit; all are of one shop."""
         shop = subjects.text_of(units[0].subject.split(".", 5)[4])
-        book = self._shops.book(shop)
+        book = await self._shops.book(shop)
         if book is None:
             # When it gets a catalog, all its products are read from Shopify.
             return [None] * len(units)

@@ -17,6 +17,7 @@ from services.catalog import intake, keys, records
 from services.catalog.adapters.connections import catalog_settings
 from services.catalog.book import ShopBook
 from services.catalog.domain.settings import CatalogSettings
+from services.catalog.pauses import either
 from services.catalog.ports import ShopFacts
 from services.catalog.retold import StockRetold
 from services.catalog.shop_work import CANCEL_AGAIN_S, Means, ShopWork, over
@@ -61,6 +62,9 @@ class LanePart:
     async def run(self, ready: Callable[[], None]) -> None:
         """Owns the lane when it can, until `stop`."""
         ready()
+        # What a shop without catalogs changes concerns nobody, and one that has not been told of
+        # yet would be taken for such a shop.
+        await either(self._means.connections.told(), self._stopping.wait())
         while not self._stopping.is_set():
             # It may be told to stop while it asks.
             if await self._lease.hold() and not self._stopping.is_set():
@@ -141,10 +145,13 @@ class LaneWork:
 
     # -- for the intake ------------------------------------------------------------------------
 
-    def book(self, shop: str) -> ShopBook | None:
-        """The shop's book; None where it has no catalog."""
+    async def book(self, shop: str) -> ShopBook | None:
+        """The shop's book, once all its catalogs are open; None where it has no catalog."""
         found = self._shops.get(shop)
-        return found.book if found else None
+        if found is None:
+            return None
+        await found.begun.wait()
+        return found.book
 
     async def shop_told(self, shop: str, told: shop_pb2.Shop) -> None:
         """A shop says what it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from libs.clock import Clock
 
@@ -12,10 +13,12 @@ async def pause(clock: Clock, wait_s: float | None, woken: asyncio.Event) -> Non
     if wait_s is None:
         await woken.wait()
         return
-    tasks = [
-        asyncio.ensure_future(woken.wait()),
-        asyncio.ensure_future(clock.sleep(wait_s)),
-    ]
+    await either(woken.wait(), clock.sleep(wait_s))
+
+
+async def either(*waits: Awaitable[object]) -> None:
+    """Returns when the first of `waits` is over, and breaks the others off."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -83,6 +83,8 @@ class ShopWork:
         )
         self.senders: dict[str, Sender] = {}
         self.woken = asyncio.Event()
+        self.begun = asyncio.Event()
+        """Set when its catalogs are open."""
         self.runs = ShopRuns(
             self.book,
             means.syncing,
@@ -118,6 +120,7 @@ class ShopWork:
             self._facts = records.shop(stored.data)
         await self.runs.read()
         await self.refresh(catalogs)
+        self.begun.set()
         reader = Rereader(self.book, self._means.syncing.shopify, self._means.clock)
         self._start("", self._tend(), reader.run(lambda: self.wanted), self._tell())
 

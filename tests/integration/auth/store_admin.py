@@ -172,6 +172,9 @@ class OneToken:
     def connections(self, handle: str, kind: ConnectionKind.ValueType) -> Sequence[Connection]:
         return ()
 
+    async def told(self) -> None:
+        """Returns at once."""
+
     def sinks(self, handle: str) -> Sequence[str]:
         return ()
 

@@ -81,6 +81,22 @@ async def test_it_is_ready_once_all_there_is_has_been_told(rig: Rig) -> None:
         assert await other.token(store) == rig.token("store-1")
 
 
+async def test_whoever_waits_for_all_to_be_told_finds_all(rig: Rig) -> None:
+    await rig.connected()
+    async with callers.channel_to(rig.server.port) as channel:
+        connections = RemoteConnections(channel, _CLOCK)
+        waiting = asyncio.create_task(connections.told())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        running = asyncio.create_task(connections.run(lambda: None))
+
+        await asyncio.wait_for(waiting, 10)
+
+        assert list(connections.sinks(rig.shop)) == ["events.C1"]
+        connections.stop()
+        await running
+
+
 async def test_what_changes_is_pushed(rig: Rig) -> None:
     _, pixel = await rig.connected()
     async with asking(rig.server.port) as other:

@@ -229,10 +229,14 @@ class House:
         await log.commit([Entry(name, record.SerializeToString())])
 
     @asynccontextmanager
-    async def running(self, **changes: Any) -> AsyncIterator[Engine]:
+    async def running(
+        self, connections: FileConnections | None = None, **changes: Any
+    ) -> AsyncIterator[Engine]:
         """The service at work; ended as a process that is told to stop would be."""
         settings = replace(self.settings, **changes)
         base = self._foundation(settings)
+        if connections is not None:
+            base = replace(base, connections=connections)
         async with at_work(settings, base) as (engine, parts), AsyncExitStack() as stack:
             for part in (base.connections, *parts.values()):
                 await stack.enter_async_context(running(part))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 
 from libs.bus import subjects
 from libs.bus.api import js_api
+from libs.connections import FileConnections, ShopView
 from sandbox.shopify.catalog_changes import Changes
 from sandbox.shopify.catalog_plan import CatalogPlan
 from services.catalog.domain.states import SyncKind, SyncPhase
@@ -22,6 +26,39 @@ def now_s() -> int:
 async def expired(house: House) -> None:
     """The leases of a killed owner run out, as they do after 15 s."""
     await js_api(house.nats, f"STREAM.PURGE.{subjects.bucket_stream(subjects.LEASES)}", {})
+
+
+class LateConnections(FileConnections):
+    """Connections that are not told for a while, as when the token service starts last."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, poll_s=0.1)
+        self.are_told = asyncio.Event()
+        self.asked = 0
+
+    def shops(self) -> Iterable[ShopView]:
+        return super().shops() if self.are_told.is_set() else ()
+
+    async def told(self) -> None:
+        self.asked += 1
+        await self.are_told.wait()
+
+
+async def test_what_changed_before_the_connections_were_told_is_not_lost(house: House) -> None:
+    shop = house.stock(PLAN)
+    async with house.running() as engine:
+        await house.rested(engine)
+    await house.told(Changes(shop, Random(2)).change_price(now_s()))
+    connections = LateConnections(house.connections_file)
+
+    async with house.running(connections):
+        await eventually(lambda: _all_ask(connections), "every lane has asked")
+        connections.are_told.set()
+        assert await house.equal()
+
+
+async def _all_ask(connections: LateConnections) -> bool:
+    return connections.asked == subjects.LANES
 
 
 async def test_two_services_share_the_lanes_and_nothing_is_sent_twice(house: House) -> None:

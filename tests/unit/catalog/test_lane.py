@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 from libs.bus.commit_log import MemoryLog
@@ -47,3 +48,20 @@ async def test_what_clears_up_slowly_is_not_broken_off() -> None:
 
     assert work.cleared_up
     assert task.cancelled()
+
+
+async def test_nothing_is_put_to_a_book_whose_catalogs_are_not_open_yet() -> None:
+    means = SimpleNamespace(
+        sending=lambda _: None, intake=lambda *_: SimpleNamespace(handle=None), nats=None
+    )
+    work = LaneWork(1, cast("Any", means), lambda: True)
+    shop = SimpleNamespace(begun=asyncio.Event(), book=object())
+    work._shops["example"] = cast("Any", shop)
+
+    assert await work.book("other") is None
+    asked = asyncio.create_task(work.book("example"))
+    await asyncio.sleep(0)
+    assert not asked.done()
+    shop.begun.set()
+
+    assert await asyncio.wait_for(asked, 5) is shop.book
