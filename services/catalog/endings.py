@@ -57,6 +57,9 @@ class Endings:
         if act is Act.UPLOAD and verdict.reason is verdicts.Reason.COUNTED_SHORT:
             # Most are there, and none is known not to be. The review says which.
             return Settled(sent, Fate.TAKEN, (*issues, _COUNTED_SHORT))
+        if verdict.reason is verdicts.Reason.NOTHING_THERE:
+            # Somebody else has taken it out, or it would have been counted once.
+            return Settled(sent, Fate.GONE, issues)
         fate = Fate.REFUSED if act is Act.UPLOAD else Fate.KEPT
         return Settled(sent, fate, (*issues, _does_not_say(verdict)))
 

@@ -65,6 +65,10 @@ class Reason(StrEnum):
     NOTHING_TAKEN = "nothing_taken"
     """Some have errors and nothing was counted as taken."""
 
+    NOTHING_THERE = "nothing_there"
+    """Nothing of what was to be taken out was counted, and nothing said of it: it was not there, or
+    the catalog drops what it is sent."""
+
     COUNTED_SHORT = "counted_short"
     """TikTok counts fewer as taken than have no error, and does not say which are missing."""
 
@@ -128,7 +132,8 @@ def judge(kind: SubmitKind, sku_ids: Sequence[str], log: FeedLog) -> Judgement:
     the whole was dropped; an error row is a refusal, unless a delete was told that the item is gone
     already; a submit that failed tells nothing of the rest; no row and no count is silence; else
     who has no error row was taken, if TikTok has named all errors and counts enough as taken. What
-    a delete does not count was not there: a catalog that drops writes in silence holds nothing.
+    a delete that counts others does not count was not there; one that counts nothing may have been
+    dropped in silence, and tells nothing.
     """
     if not log.ended:
         return _all_again(sku_ids, Reason.NOT_ENDED)
@@ -173,8 +178,10 @@ def _of_the_rest(kind: SubmitKind, log: FeedLog, rows: _Rows, *, rest: int, take
         return Verdict(Fate.AGAIN, reason=Reason.SUBMIT_FAILED)
     known = rows.items_with_errors() + len(rows.stranger_errors) + rows.nameless_errors
     is_upload = kind is SubmitKind.UPLOAD
-    if is_upload and taken == 0 and log.errors == 0 and known == 0:
-        return Verdict(Fate.NOT_INGESTED)
+    if taken == 0 and log.errors == 0 and known == 0:
+        if is_upload:
+            return Verdict(Fate.NOT_INGESTED)
+        return Verdict(Fate.AGAIN, reason=Reason.NOTHING_THERE)
     # TikTok may count rows instead of items: believed where all are known and no item is missing.
     counts_rows = log.complete and log.errors <= rows.errors and taken >= rest
     explained = log.errors <= known or counts_rows

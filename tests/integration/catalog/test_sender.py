@@ -284,3 +284,22 @@ async def test_a_catalog_that_swallows_everything_is_held_with_advice_and_tried_
         await engine.resume(ID)
 
         assert await house.equal()
+
+
+async def test_what_a_catalog_would_not_take_out_in_silence_is_asked_for_again(
+    house: House,
+) -> None:
+    shop = house.stock(PLAN)
+    async with house.running() as engine:
+        await house.rested(engine)
+        house.behave(ingests=False)
+        gone = Changes(shop, Random(5)).delete_product(now_s())
+        await house.told(gone)
+        await eventually(lambda: _was_dropped(house), "a delete was dropped in silence")
+        house.behave(ingests=True)
+
+        assert await house.equal()
+
+
+async def _was_dropped(house: House) -> bool:
+    return any(one.outcome == "silent" and one.kind == "delete" for one in house.submits())

@@ -157,7 +157,8 @@ async def test_deletes_are_done_once_twice_and_for_what_never_was() -> None:
         once = await tiktok.deleted(gone)
         twice = await tiktok.deleted(gone)
 
-        assert (fates(once), fates(twice)) == ({Fate.ACCEPTED: 3}, {Fate.ACCEPTED: 3})
+        # Of the second nothing is counted: a catalog that drops its writes would say the same.
+        assert (fates(once), fates(twice)) == ({Fate.ACCEPTED: 3}, {Fate.AGAIN: 3})
         left = await tiktok.api.reviews(tiktok.catalog, [f"SHIRT-000{n}" for n in range(4)])
         assert {one.sku_id for one in left} == {"SHIRT-0002", "SHIRT-0003"}
 
