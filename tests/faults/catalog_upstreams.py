@@ -109,36 +109,50 @@ async def connections_cut(scene: CatalogScene) -> None:
         await asyncio.sleep(0.7)
 
 
+_THEIRS: Final = 13
+"""Items of what somebody else writes: by it theirs are told from ours, which hold fewer mostly."""
+
+
+_WRITES_LEAST: Final = 12
+_WRITES_MOST: Final = 40
+
+
 def somebody_else_writes(*, too_soon: bool) -> Inflict:
     """Another program writes to the first catalog: items that TikTok refuses in the log."""
 
     async def inflict(scene: CatalogScene) -> None:
         catalog = PLACES[0].catalog_id
-        lasts_ms = 200 if too_soon else 1500
+        # A write of ours that meets one under way waits for ten seconds, and comes too soon never.
+        lasts_ms = 20 if too_soon else 1500
+        outcome = "too_soon" if too_soon else "refused_40202"
         start = len(await scene.house.history(PLACES[0]))
         await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingestion_ms": lasts_ms})
         raw = next(iter((await scene.house.items(PLACES[0])).values()))
         product = msgspec.json.decode(raw)
-        product["sku_id"] = "of-somebody-else"
         product["price_info"]["currency"] = "EUR"
+        products = [product | {"sku_id": f"of-somebody-else-{n}"} for n in range(_THEIRS)]
         body = msgspec.json.encode(
-            {"bc_id": "7300000000000000001", "catalog_id": catalog, "products": [product]}
+            {"bc_id": "7300000000000000001", "catalog_id": catalog, "products": products}
         )
         headers = {"Access-Token": TOKEN, "Content-Type": "application/json"}
         async with aiohttp.ClientSession(headers=headers) as session:
-            for _ in range(12):
-                url = scene.stack.sandbox_url + _UPLOAD
+            url = scene.stack.sandbox_url + _UPLOAD
+            for number in range(_WRITES_MOST):
+                if number >= _WRITES_LEAST and await _met_ours(scene, start, outcome):
+                    break
                 async with session.post(url, data=body) as answer:
                     await answer.read()
                 await asyncio.sleep(0.7)
         await scene.house.sandbox("POST", f"catalogs/{catalog}", {"ingestion_ms": 200})
-        ours = (await scene.house.history(PLACES[0]))[start:]
-        outcome = "too_soon" if too_soon else "refused_40202"
-        # What the other writes holds one item.
-        if not any(one["outcome"] == outcome and one["count"] > 1 for one in ours):
+        if not await _met_ours(scene, start, outcome):
             scene.complaints.append(f"no submit of ours was {outcome}: nothing was tried")
 
     return inflict
+
+
+async def _met_ours(scene: CatalogScene, start: int, outcome: str) -> bool:
+    lines = (await scene.house.history(PLACES[0]))[start:]
+    return any(one["outcome"] == outcome and one["count"] != _THEIRS for one in lines)
 
 
 async def takes_nothing(scene: CatalogScene) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.catalog.domain.fates import Fate, Sent
-from services.catalog.domain.verdicts import FeedLog, judge
+from services.catalog.domain.feed_log import FeedLog
+from services.catalog.domain.verdicts import judge
 from services.catalog.domain.waiting import Act
 from services.catalog.endings import UNKNOWN_MAX, Endings, kind_of
 
